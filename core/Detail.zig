@@ -1,0 +1,82 @@
+//! What happened, beside Zig's error values, which carry no payload.
+//!
+//! A `Detail` is made on the stack of the call that came in from C, handed down by pointer, and
+//! filled by whoever notices the failure; `c_api/error.zig` turns it into words once. Core never
+//! formats text.
+
+const std = @import("std");
+const os = @import("os.zig");
+
+const Detail = @This();
+
+/// Mirrors MEMMGR_OPERATION_… of the header.
+pub const Operation = enum(u32) {
+    none = 0,
+    open = 1,
+    close = 2,
+    find = 3,
+    load = 4,
+    reload = 5,
+    unload = 6,
+    deallocate = 7,
+    acquire = 8,
+    release = 9,
+    write = 10,
+    flush = 11,
+    evict = 12,
+    stats = 13,
+    log = 14,
+    retire = 15,
+    pressure = 16,
+};
+
+/// Every failure that core knows, one member a status (`c_api/status.zig` is the table).
+pub const Error = error{
+    InvalidArgument,
+    LimitExceeded,
+    AllocationRefused,
+    AlreadyLoaded,
+    NotLoaded,
+    UnknownDimension,
+    UnknownLayer,
+    OutOfBounds,
+    ViewsHeld,
+    WaitTimeout,
+    InvalidAccess,
+    FileAccess,
+    BadFormat,
+    Faulted,
+    PoolCorruption,
+};
+
+pub const none: u32 = std.math.maxInt(u32);
+
+operation: Operation = .none,
+dimension: u32 = none,
+layer: u32 = none,
+views: u64 = 0,
+/// The system's own code; 0 if the system was not the reason.
+code: i64 = 0,
+requested: u64 = 0,
+used: u64 = 0,
+limit: u64 = 0,
+/// Where in the file, for `BadFormat` and `Faulted`.
+offset: u64 = 0,
+/// Why, in a few words that need no formatting: "header is longer than the file". Static.
+reason: []const u8 = "",
+/// Borrowed from the caller's arguments or from memory that outlives the call.
+dimension_name: []const u8 = "",
+layer_name: []const u8 = "",
+file_name: []const u8 = "",
+
+/// `return detail.fail(error.BadFormat, "…")`.
+pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
+    detail.reason = reason;
+    return err;
+}
+
+/// A refused system call on memory or addresses.
+pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
+    detail.requested = requested;
+    return detail.fail(error.AllocationRefused, reason);
+}

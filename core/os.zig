@@ -1,0 +1,191 @@
+//! The only switch on the operating system, and the contract of everything below it.
+//!
+//! Preconditions of all functions: addresses that name a reservation, a slot or a part of one are
+//! aligned to `granularity()`, sizes are not zero. A function that the system can refuse returns
+//! `error.System` and leaves the system's own code (errno, GetLastError) in `code.*`; it has then
+//! changed nothing. Everything else cannot fail. Every backend declares exactly the names of
+//! `contract` with the same types (checked at compile time below), and one suite,
+//! `os/contract.zig`, runs on each.
+//!
+//! Core calls `os.*`, which is the backend of the target seen through `simulated.zig`: the same
+//! functions, each of which can be told to fail. That is how every error path is reached by a test
+//! on every system; when nothing is told, it costs one relaxed load on the rare side.
+
+const builtin = @import("builtin");
+const std = @import("std");
+
+const native = switch (builtin.os.tag) {
+    .linux => @import("os/linux.zig"),
+    .macos => @import("os/darwin.zig"),
+    .windows => @import("os/windows.zig"),
+    else => @compileError("memmgr runs on Linux, macOS and Windows"),
+};
+
+comptime {
+    if (@sizeOf(usize) != 8 or builtin.cpu.arch.endian() != .little) {
+        @compileError("memmgr needs a 64-bit little-endian processor");
+    }
+}
+
+pub const simulated = @import("os/simulated.zig");
+const backend = simulated.Backend(native);
+
+/// The system refused; its code is in the `code` argument.
+pub const Error = error{System};
+
+/// A file's bytes over a slot: how the pages relate to the file.
+pub const Sharing = enum { shared_read, shared_write, private_write };
+
+pub const Access = enum { read, read_write };
+
+/// What `fstat` says that matters here; `regular` is false for directories, devices and pipes.
+pub const Identity = struct {
+    device: u64 = 0,
+    inode: u64 = 0,
+    size: u64 = 0,
+    mtime_ns: i64 = 0,
+    regular: bool = false,
+    directory: bool = false,
+};
+
+/// What stands in a slot: made by `place` or `commit`, undone by `restore`.
+pub const Placement = struct {
+    /// Start of the slot, and its whole size.
+    slot: [*]u8,
+    slot_size: usize,
+    /// Bytes from the start of the slot that are mapped, rounded up to the page.
+    mapped_size: usize,
+    kind: enum { file, memory },
+    /// A second handle of the file, kept only by backends whose flush needs one.
+    flush_file: ?File = null,
+};
+
+/// Bytes of a range that are in memory: see memmgr_memory in the header.
+pub const Use = struct { resident: u64 = 0, private_dirty: u64 = 0 };
+
+pub const Capabilities = struct {
+    /// A process-wide barrier that really is one: the gate's readers may use plain stores.
+    process_barrier: bool,
+    /// `place` and `restore` never leave the slot's addresses free for another thread to take.
+    atomic_placement: bool,
+    /// System codes are errno values (otherwise those of GetLastError).
+    codes_are_errno: bool,
+};
+
+/// Every system call that can be refused, for the switch that makes them fail.
+pub const Call = simulated.Call;
+
+/// System codes that core itself reports where no call was made.
+pub const Code = struct {
+    /// The path names a directory.
+    pub const is_directory: i64 = native.code_is_directory;
+    /// The path names what cannot be mapped: a device, a pipe, a socket.
+    pub const not_mappable: i64 = native.code_not_mappable;
+    /// A read of a file ended before its size.
+    pub const short_read: i64 = native.code_short_read;
+};
+
+/// An open file. The caller closes it.
+pub const File = native.File;
+
+// Machine ---------------------------------------------------------------------------------------
+
+/// Unit of protection and residency; a power of two, 4 KiB to 64 KiB.
+pub const pageSize: fn () usize = backend.pageSize;
+/// What the address of a mapping must be aligned to; a multiple of the page.
+pub const granularity: fn () usize = backend.granularity;
+/// The same answer for the whole life of the process.
+pub const capabilities: fn () Capabilities = backend.capabilities;
+/// Bytes that this process could still use before the machine or its control group has to
+/// reclaim or kill; null if the system does not tell.
+pub const memoryAvailable: fn () ?u64 = backend.memoryAvailable;
+/// Monotonic clock.
+pub const nowNs: fn () u64 = backend.nowNs;
+/// A number that no other running thread of this process has; never 0.
+pub const threadId: fn () u64 = backend.threadId;
+/// The system's text for a code, without a full stop, in `buffer`.
+pub const describe: fn (code: i64, buffer: []u8) []const u8 = backend.describe;
+/// True if a code means that memory, address space or map entries ran out.
+pub const isMemoryCode: fn (code: i64) bool = backend.isMemoryCode;
+
+// Address space ---------------------------------------------------------------------------------
+
+/// Reserves addresses without memory: no access, no commit charge. `alignment` is a power of two
+/// of at least the granularity; the result is aligned to it.
+pub const reserve: fn (size: usize, alignment: usize, code: *i64) Error![*]u8 = backend.reserve;
+/// Gives back a whole reservation in which nothing is placed or committed any more.
+pub const unreserve: fn (base: [*]u8, size: usize) void = backend.unreserve;
+/// Makes a slot of a reservation one that `place` and `commit` can be used on (Windows splits its
+/// placeholder here); `visible` slots appear as entries of their own in the process's map where
+/// the system has such a thing.
+pub const carve: fn (slot: [*]u8, slot_size: usize, visible: bool, code: *i64) Error!void =
+    backend.carve;
+/// Maps the first `size` bytes of `file` over the start of a carved, empty slot.
+pub const place: fn (
+    slot: [*]u8,
+    slot_size: usize,
+    file: File,
+    size: usize,
+    sharing: Sharing,
+    code: *i64,
+) Error!Placement = backend.place;
+/// Puts zeroed private memory for `size` bytes at the start of a carved, empty slot; huge pages
+/// are asked for where the system has them.
+pub const commit: fn (slot: [*]u8, slot_size: usize, size: usize, code: *i64) Error!Placement =
+    backend.commit;
+/// Empties a slot: its addresses are reserved and carved again, its memory is gone.
+pub const restore: fn (placement: Placement, code: *i64) Error!void = backend.restore;
+/// Readable, writable, zeroed memory of the library's own that is never given back; page-aligned.
+/// It uses a page of the machine only once that is touched (on Windows it is charged at once).
+pub const permanent: fn (size: usize, code: *i64) Error![*]u8 = backend.permanent;
+
+// Pages -----------------------------------------------------------------------------------------
+
+/// Brings all pages of a placement in, writable ones ready to be written if `for_write`.
+pub const populate: fn (placement: Placement, for_write: bool, code: *i64) Error!void =
+    backend.populate;
+/// Writes changed pages to the file and waits until the device has them.
+pub const flush: fn (placement: Placement, code: *i64) Error!void = backend.flush;
+/// Drops pages from resident memory without changing what a reader sees; a hint.
+pub const evict: fn (placement: Placement, sharing: ?Sharing) void = backend.evict;
+/// What of a range is in memory.
+pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use = backend.memoryUse;
+
+// Files -----------------------------------------------------------------------------------------
+
+/// Opens without following into a pipe's wait; never creates.
+pub const open: fn (path: [*:0]const u8, access: Access, code: *i64) Error!File = backend.open;
+pub const close: fn (file: File) void = backend.close;
+pub const identify: fn (file: File, code: *i64) Error!Identity = backend.identify;
+/// Reads until `buffer` is full or the file ends; returns the bytes read.
+pub const readAt: fn (file: File, buffer: []u8, offset: u64, code: *i64) Error!usize =
+    backend.readAt;
+/// Gives every hole of the first `size` bytes a block of the disk, without changing a byte.
+pub const fill: fn (file: File, size: u64, code: *i64) Error!void = backend.fill;
+
+// Threads ---------------------------------------------------------------------------------------
+
+/// Sleeps while `word.*` is `expected`, at most `timeout_ns` (null: for ever). Returns also when
+/// woken for no reason; the caller looks again.
+pub const futexWait: fn (
+    word: *const std.atomic.Value(u32),
+    expected: u32,
+    timeout_ns: ?u64,
+) void = backend.futexWait;
+pub const futexWakeAll: fn (word: *const std.atomic.Value(u32)) void = backend.futexWakeAll;
+pub const futexWakeOne: fn (word: *const std.atomic.Value(u32)) void = backend.futexWakeOne;
+/// Every thread of the process passes a full memory barrier between the call and its return.
+/// Only where `capabilities().process_barrier`.
+pub const processBarrier: fn () void = backend.processBarrier;
+/// Has `hook(argument)` called when the calling thread ends; at most one hook per thread. False:
+/// the system has no room for it.
+pub const atThreadExit: fn (hook: *const fn (argument: usize) void, argument: usize) bool =
+    backend.atThreadExit;
+
+/// General-purpose memory for what is not on a hot path: layer tables, names.
+pub const heap: std.mem.Allocator = backend.heap;
+
+test {
+    _ = @import("os/contract.zig");
+    _ = simulated;
+}

@@ -1,0 +1,733 @@
+/*
+ * memmgr: a memory budget for your memory-mapped tables.
+ *
+ * This file is the whole contract: what does not stand here is not published. It is also the
+ * manual, so it is written to be read from top to bottom once.
+ *
+ * Model. A manager owns one contiguous range of addresses, one budget (an exact count of bytes
+ * and its limit) and N dimensions. A dimension is a named place of fixed capacity; its region is
+ * the page-aligned address range reserved for it when the manager opens. Loading maps a file over
+ * the region; one mapping of one version of a file is a generation. A layer is a named segment of
+ * a dimension. A view is read access to a byte range of a generation: while it is held, the
+ * generation is pinned, which means that it stays mapped and that writers stay out.
+ *
+ * Ownership. memmgr_manager_open gives a handle that memmgr_manager_close ends. Every other
+ * object is a struct of the caller's that the library fills and keeps no pointer to, except that
+ * a log function and its user pointer are kept until they are replaced. Strings given to a call
+ * are copied before it returns. `data` pointers are valid from acquire to release.
+ *
+ * Threads. Every function may be called from any thread at any time, with any handle, unless its
+ * comment says otherwise. Acquiring and releasing views takes no lock, allocates nothing and makes
+ * no system call, except the first time a thread meets a manager and when it has to wait for a
+ * writer. None of it is async-signal-safe.
+ *
+ * Errors. A function that can fail returns a memmgr_status: MEMMGR_OK is 0, everything else is
+ * positive and says what the program can do about it. What happened, in numbers and in one
+ * sentence, is written to the memmgr_error that the caller passes last; it may be NULL. After a
+ * failure everything is as it was before the call, and outputs are zero. New statuses may be
+ * added: treat an unknown one as a failure. The library never aborts, prints or exits.
+ *
+ * Structs. A struct of the caller's starts with `struct_size`: set it to sizeof the struct and
+ * everything else to zero (the _INIT macros do). Zero means default in every field of an options
+ * struct. Fields are only ever appended, and the library writes no more than struct_size bytes.
+ * A larger struct of a newer caller is accepted if what this version does not know is zero.
+ *
+ * Text is UTF-8 and ends with NUL, file names on Windows included. Sizes are in bytes and times
+ * in nanoseconds. A timeout is 0 (do not wait), positive, or MEMMGR_FOREVER.
+ *
+ * Versions. The ABI is compatible within one MEMMGR_VERSION_MAJOR. 64-bit little-endian only.
+ */
+#ifndef MEMMGR_H
+#define MEMMGR_H
+
+#ifndef MEMMGR_CFFI
+#include <stddef.h>
+#include <stdint.h>
+#endif
+
+#ifdef MEMMGR_CFFI
+#define MEMMGR_API
+#elif defined(_WIN32) && defined(MEMMGR_SHARED)
+#define MEMMGR_API __declspec(dllimport)
+#else
+#define MEMMGR_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== Version =============================================================================== */
+
+#define MEMMGR_VERSION_MAJOR 0
+#define MEMMGR_VERSION_MINOR 1
+#define MEMMGR_VERSION_PATCH 0
+
+/* The version of the library that is running: major << 16 | minor << 8 | patch. A program built
+ * for another MEMMGR_VERSION_MAJOR must not go on.
+ * Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API uint32_t memmgr_version(void);
+
+/* ==== Limits and special values ============================================================= */
+
+/* Bytes of a dimension's name, of a layer's name, of a file name in an error and of a message,
+ * each with its NUL. A longer dimension or layer name is refused, a longer file name in an error
+ * is cut at its front. */
+#define MEMMGR_DIMENSION_NAME_SIZE 64
+#define MEMMGR_LAYER_NAME_SIZE 256
+#define MEMMGR_FILE_NAME_SIZE 4096
+#define MEMMGR_MESSAGE_SIZE 1024
+
+/* Axes of a layer at the most (NumPy 1.x has as many). */
+#define MEMMGR_RANK_MAX 32
+
+/* Dimensions of one manager, managers open at one time in one process. */
+#define MEMMGR_DIMENSIONS_MAX 65536
+#define MEMMGR_MANAGERS_MAX 1024
+
+/* No dimension, or no layer, in a field that could name one. */
+#define MEMMGR_NONE 0xffffffff
+
+/* As a timeout: wait until it is done. */
+#define MEMMGR_FOREVER -1
+
+/* ==== Status ================================================================================ */
+
+/* What a call came to: MEMMGR_OK or one of MEMMGR_ERR_…, by value below. */
+typedef int32_t memmgr_status;
+
+enum {
+    MEMMGR_OK = 0,
+    /* An argument that no state of the manager would make right; the message names it. */
+    MEMMGR_ERR_INVALID_ARGUMENT = 1,
+    /* It would pass the budget's limit, or a capacity: requested, used and limit are set. */
+    MEMMGR_ERR_LIMIT_EXCEEDED = 2,
+    /* The system refused memory or address space: requested and system_code are set. */
+    MEMMGR_ERR_ALLOCATION = 3,
+    /* The dimension is loaded, or the file is mapped in a way that excludes this load. */
+    MEMMGR_ERR_ALREADY_LOADED = 4,
+    /* The dimension holds no file. */
+    MEMMGR_ERR_NOT_LOADED = 5,
+    /* No dimension of that name or index. */
+    MEMMGR_ERR_UNKNOWN_DIMENSION = 6,
+    /* No layer of that name or index in what is loaded. */
+    MEMMGR_ERR_UNKNOWN_LAYER = 7,
+    /* offset + length is not within what is loaded: requested is the offset, used the length,
+     * limit the loaded size. */
+    MEMMGR_ERR_OUT_OF_BOUNDS = 8,
+    /* Views or a writer are in the way, and the caller did not ask to wait: views is set. */
+    MEMMGR_ERR_VIEWS_HELD = 9,
+    /* The timeout passed first: views is set. */
+    MEMMGR_ERR_WAIT_TIMEOUT = 10,
+    /* The region is being deallocated, or the manager was closed. */
+    MEMMGR_ERR_INVALID_ACCESS = 11,
+    /* The system refused an operation on a file: file_name and system_code are set. */
+    MEMMGR_ERR_FILE_ACCESS = 12,
+    /* The bytes of a file or a manifest are not what its format demands; offset is where. */
+    MEMMGR_ERR_FORMAT = 13,
+    /* A page of the mapped file could not be read; the dimension needs a reload. */
+    MEMMGR_ERR_FAULTED = 14,
+    /* A block that the pools did not hand out, or that was freed before. */
+    MEMMGR_ERR_POOL_CORRUPTION = 15
+};
+
+/* The name of a status without its prefix, in lower case ("limit_exceeded"), or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_status_name(memmgr_status status);
+
+/* ==== Error ================================================================================= */
+
+/* What was being done when it failed, and in log records. */
+enum {
+    MEMMGR_OPERATION_NONE = 0,
+    MEMMGR_OPERATION_OPEN = 1,
+    MEMMGR_OPERATION_CLOSE = 2,
+    MEMMGR_OPERATION_FIND = 3,
+    MEMMGR_OPERATION_LOAD = 4,
+    MEMMGR_OPERATION_RELOAD = 5,
+    MEMMGR_OPERATION_UNLOAD = 6,
+    MEMMGR_OPERATION_DEALLOCATE = 7,
+    MEMMGR_OPERATION_ACQUIRE = 8,
+    MEMMGR_OPERATION_RELEASE = 9,
+    MEMMGR_OPERATION_WRITE = 10,
+    MEMMGR_OPERATION_FLUSH = 11,
+    MEMMGR_OPERATION_EVICT = 12,
+    MEMMGR_OPERATION_STATS = 13,
+    MEMMGR_OPERATION_LOG = 14,
+    /* The last view of an unloaded or replaced generation was released: it is gone. */
+    MEMMGR_OPERATION_RETIRE = 15,
+    /* The budget passed a soft threshold, or is about to refuse. */
+    MEMMGR_OPERATION_PRESSURE = 16
+};
+
+/* The name of an operation without its prefix, in lower case ("load"), or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_operation_name(uint32_t operation);
+
+/* What happened. Owned by the caller, written only by a call that fails. */
+typedef struct memmgr_error {
+    uint32_t struct_size;
+    memmgr_status status;
+    /* MEMMGR_OPERATION_… */
+    uint32_t operation;
+    /* Index of the dimension, or MEMMGR_NONE. */
+    uint32_t dimension;
+    /* Index of the layer, or MEMMGR_NONE. */
+    uint32_t layer;
+    uint32_t reserved;
+    /* Views held, and writers (a writer counts as one), that were in the way. */
+    uint64_t views;
+    /* errno on Linux and macOS, GetLastError on Windows; 0 if the system was not the reason. */
+    int64_t system_code;
+    /* Bytes asked for, bytes in use at that moment, and the limit they ran into. */
+    uint64_t requested;
+    uint64_t used;
+    uint64_t limit;
+    /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED. */
+    uint64_t offset;
+    /* Each "" where there is none. */
+    char dimension_name[MEMMGR_DIMENSION_NAME_SIZE];
+    char layer_name[MEMMGR_LAYER_NAME_SIZE];
+    char file_name[MEMMGR_FILE_NAME_SIZE];
+    /* One sentence in lower case without a full stop, all of the above that matters in it. */
+    char message[MEMMGR_MESSAGE_SIZE];
+} memmgr_error;
+
+#define MEMMGR_ERROR_INIT { sizeof(memmgr_error), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "", "", "" }
+
+/* ==== Capabilities ========================================================================== */
+
+/* How readers and the rare side (writers, unload, reload) agree on who is inside. */
+enum {
+    /* Atomic additions on both sides: everywhere. */
+    MEMMGR_GATE_ATOMIC = 1,
+    /* Readers use plain stores, the rare side a process-wide barrier of the system. */
+    MEMMGR_GATE_ASYMMETRIC = 2
+};
+
+/* What the library does on this machine. */
+typedef struct memmgr_capabilities {
+    uint32_t struct_size;
+    /* MEMMGR_GATE_…: what a manager uses unless MEMMGR_OPEN_GATE_ATOMIC asks for the other. */
+    uint32_t gate;
+    /* Unit of protection and of residency. */
+    uint64_t page_size;
+    /* Alignment that the system demands of a mapping's address (64 KiB on Windows). */
+    uint64_t granularity;
+    /* 1 if a file can be mapped over a reserved range in one step, so that no other thread of the
+     * process can take the address meanwhile; 0 on Windows before 10 version 1803. */
+    uint32_t atomic_placement;
+    /* 1 if system codes are errno values, 2 if they are those of GetLastError. */
+    uint32_t system_code_kind;
+} memmgr_capabilities;
+
+#define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0 }
+
+/* Reports what the library does on this machine; the answer is the same for the whole process.
+ * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabilities_out,
+                                                 memmgr_error *error);
+
+/* ==== Log =================================================================================== */
+
+/* Levels, with the values that Python's logging has. */
+#define MEMMGR_LOG_DEBUG 10
+#define MEMMGR_LOG_INFO 20
+#define MEMMGR_LOG_WARNING 30
+#define MEMMGR_LOG_ERROR 40
+
+/* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
+ * threshold and every refusal by the budget a WARNING, written before the call returns. */
+typedef struct memmgr_log_record {
+    uint32_t struct_size;
+    /* MEMMGR_LOG_… */
+    int32_t level;
+    /* MEMMGR_OPERATION_… */
+    uint32_t operation;
+    /* Index of the dimension, or MEMMGR_NONE. */
+    uint32_t dimension;
+    /* Bytes this event is about, bytes the budget holds after it, and the budget's limit. */
+    uint64_t bytes;
+    uint64_t allocated;
+    uint64_t limit;
+    /* One sentence, valid during the call. */
+    const char *message;
+} memmgr_log_record;
+
+/* Called with no lock held, on the thread whose call caused the record, never while a view is
+ * acquired. It may call any function of this library; records it causes itself are dropped. */
+typedef void (*memmgr_log_function)(const memmgr_log_record *record, void *user);
+
+/* Sets the process's log function; NULL switches the log off. When it returns, no thread is
+ * inside the old function any more, unless the caller itself is.
+ * level: records below it are not made.
+ * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_log_set(int32_t level, memmgr_log_function function, void *user,
+                                        memmgr_error *error);
+
+/* ==== Manager =============================================================================== */
+
+/* An open manager. Not an address: a stale or a foreign value is recognised and refused. */
+typedef struct memmgr_manager memmgr_manager;
+
+/* A dimension to open. */
+typedef struct memmgr_dimension_spec {
+    uint32_t struct_size;
+    uint32_t reserved;
+    /* 1 to 63 bytes of UTF-8, unique in the manager; NULL: D01, D02, … by position. */
+    const char *name;
+    /* Bytes, rounded up to the page; 0: the manager's. */
+    uint64_t capacity;
+} memmgr_dimension_spec;
+
+#define MEMMGR_DIMENSION_SPEC_INIT { sizeof(memmgr_dimension_spec), 0, NULL, 0 }
+
+/* Flags of memmgr_manager_options. */
+/* Touch every page of every region at open. Checked first against the memory that the machine
+ * and its control group have left. */
+#define MEMMGR_OPEN_POPULATE 1
+/* Use MEMMGR_GATE_ATOMIC even where the other is to be had. */
+#define MEMMGR_OPEN_GATE_ATOMIC 2
+
+typedef struct memmgr_manager_options {
+    uint32_t struct_size;
+    /* Number of dimensions; 0: 14. */
+    uint32_t dimension_count;
+    /* dimension_count specs, or NULL: all named by position with the capacity below. */
+    const memmgr_dimension_spec *dimensions;
+    /* Of each dimension that does not say, rounded up to the page; 0: 20 MiB. */
+    uint64_t capacity;
+    /* Of the budget; 0: all regions + the largest capacity once more (one reload at a time) +
+     * pool_limit. */
+    uint64_t limit;
+    /* The part of the default limit that is left to the pools; 0: 64 MiB. */
+    uint64_t pool_limit;
+    /* How long a reader waits for a writer: 0: one second; MEMMGR_FOREVER; 1 is in effect not
+     * at all. */
+    int64_t read_timeout_ns;
+    /* MEMMGR_OPEN_… */
+    uint32_t flags;
+    uint32_t reserved;
+} memmgr_manager_options;
+
+#define MEMMGR_MANAGER_OPTIONS_INIT { sizeof(memmgr_manager_options), 0, NULL, 0, 0, 0, 0, 0, 0 }
+
+/* What to do about views that are held. */
+enum {
+    /* Fail with VIEWS_HELD and change nothing. Readers wait during the look, and do not fail. */
+    MEMMGR_ON_VIEWS_REFUSE = 0,
+    /* Wait for them, refusing new ones with INVALID_ACCESS; on timeout, go back to how it was. */
+    MEMMGR_ON_VIEWS_WAIT = 1,
+    /* Return at once; the memory goes when the last view is released. */
+    MEMMGR_ON_VIEWS_DEFER = 2
+};
+
+/* Opens a manager: reserves the address range of all dimensions and charges their capacities to
+ * the budget. No page of memory is used until it is touched.
+ * options: NULL for all defaults.
+ * Ownership: the handle is the caller's, to be closed once.
+ * Threads: any. Errors: INVALID_ARGUMENT, LIMIT_EXCEEDED (the regions do not fit the limit, or
+ * MEMMGR_OPEN_POPULATE does not fit the machine), ALLOCATION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_manager_open(const memmgr_manager_options *options,
+                                             memmgr_manager **manager_out, memmgr_error *error);
+
+/* Closes a manager. From then on every call with the handle fails with INVALID_ACCESS, except
+ * that views of it can be released and a write of it can be ended. NULL is a no-op.
+ * on_views: MEMMGR_ON_VIEWS_…; a writer counts as a view. timeout_ns: with WAIT, for all
+ * dimensions together. With DEFER the address range is given back with the last view.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (closed before), VIEWS_HELD,
+ * WAIT_TIMEOUT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_manager_close(memmgr_manager *manager, uint32_t on_views,
+                                              int64_t timeout_ns, memmgr_error *error);
+
+/* ==== Dimension ============================================================================= */
+
+enum {
+    /* Nothing loaded; the region is reserved and charged. */
+    MEMMGR_STATE_EMPTY = 0,
+    MEMMGR_STATE_LOADED = 1,
+    /* A writer has, or waits for, exclusive access. */
+    MEMMGR_STATE_WRITING = 2,
+    /* Going away: new access is refused with INVALID_ACCESS until it is gone. */
+    MEMMGR_STATE_UNLOADING = 3,
+    /* Nothing loaded, and the region's memory was given back: nothing charged. */
+    MEMMGR_STATE_DEALLOCATED = 4,
+    /* Loaded, but a page could not be read: access is refused until a reload. */
+    MEMMGR_STATE_FAULTED = 5
+};
+
+enum {
+    /* "r": read only, shared with the file. */
+    MEMMGR_MODE_READ = 0,
+    /* "r+": a writer changes the file. Its holes are allocated when it is loaded, so that a full
+     * disk is an error of the load and not a signal later. */
+    MEMMGR_MODE_READ_WRITE = 1,
+    /* "c": copy on write; a writer changes this process's pages only. */
+    MEMMGR_MODE_COPY = 2,
+    /* "ram": the bytes are read into memory of the region: the only true snapshot. */
+    MEMMGR_MODE_RAM = 3
+};
+
+enum {
+    /* Pages come in as they are touched. */
+    MEMMGR_PREFETCH_LAZY = 0,
+    /* All pages are in before the load returns. */
+    MEMMGR_PREFETCH_POPULATE = 1
+};
+
+enum {
+    /* Told by the file's first bytes. */
+    MEMMGR_FORMAT_AUTO = 0,
+    /* Bytes without a header; layers come from the caller or from a manifest, if from anywhere. */
+    MEMMGR_FORMAT_RAW = 1,
+    /* NumPy's .npy, versions 1 to 3; its one layer is called "data". */
+    MEMMGR_FORMAT_NPY = 2,
+    /* .safetensors: its tensors are the layers. */
+    MEMMGR_FORMAT_SAFETENSORS = 3
+};
+
+/* Element types. OPAQUE is an .npy type that is none of the others: a view of it is bytes. */
+enum {
+    MEMMGR_DTYPE_OPAQUE = 0,
+    MEMMGR_DTYPE_BOOL = 1,
+    MEMMGR_DTYPE_U8 = 2,
+    MEMMGR_DTYPE_I8 = 3,
+    MEMMGR_DTYPE_U16 = 4,
+    MEMMGR_DTYPE_I16 = 5,
+    MEMMGR_DTYPE_F16 = 6,
+    MEMMGR_DTYPE_BF16 = 7,
+    MEMMGR_DTYPE_U32 = 8,
+    MEMMGR_DTYPE_I32 = 9,
+    MEMMGR_DTYPE_F32 = 10,
+    MEMMGR_DTYPE_U64 = 11,
+    MEMMGR_DTYPE_I64 = 12,
+    MEMMGR_DTYPE_F64 = 13,
+    MEMMGR_DTYPE_C64 = 14,
+    MEMMGR_DTYPE_C128 = 15,
+    MEMMGR_DTYPE_F8_E4M3 = 16,
+    MEMMGR_DTYPE_F8_E5M2 = 17,
+    MEMMGR_DTYPE_F8_E8M0 = 18,
+    MEMMGR_DTYPE_F8_E4M3FNUZ = 19,
+    MEMMGR_DTYPE_F8_E5M2FNUZ = 20,
+    /* Below a byte: packed, so a view of it is bytes. */
+    MEMMGR_DTYPE_F6_E2M3 = 21,
+    MEMMGR_DTYPE_F6_E3M2 = 22,
+    MEMMGR_DTYPE_F4 = 23
+};
+
+/* The name of an element type as safetensors writes it ("F32"), "OPAQUE", or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_dtype_name(uint32_t dtype);
+
+/* Bits of one element, 0 for OPAQUE and for an unknown type.
+ * Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API uint32_t memmgr_dtype_bits(uint32_t dtype);
+
+/* Order of a layer's elements. */
+enum {
+    /* The last axis is the densest. */
+    MEMMGR_ORDER_C = 0,
+    /* The first axis is the densest (an .npy file may say so). */
+    MEMMGR_ORDER_FORTRAN = 1
+};
+
+/* A named segment of a dimension. */
+typedef struct memmgr_layer {
+    uint32_t struct_size;
+    /* Position among the dimension's layers, which are in the order of their offsets. */
+    uint32_t index;
+    /* MEMMGR_DTYPE_… */
+    uint32_t dtype;
+    /* MEMMGR_ORDER_… */
+    uint32_t order;
+    /* Number of axes; 0 is a scalar. */
+    uint32_t rank;
+    /* The largest power of two, at most the page size, that divides the layer's address. */
+    uint32_t alignment;
+    /* In bytes, from the start of the file. */
+    uint64_t offset;
+    uint64_t length;
+    uint64_t shape[MEMMGR_RANK_MAX];
+    char name[MEMMGR_LAYER_NAME_SIZE];
+} memmgr_layer;
+
+#define MEMMGR_LAYER_INIT { sizeof(memmgr_layer), 0, 0, 0, 0, 0, 0, 0, { 0 }, "" }
+
+typedef struct memmgr_load_options {
+    uint32_t struct_size;
+    /* MEMMGR_MODE_…, MEMMGR_PREFETCH_…, MEMMGR_FORMAT_… */
+    uint32_t mode;
+    uint32_t prefetch;
+    uint32_t format;
+    /* For a raw file, at most one of the two. A manifest is a JSON file in the shape of the
+     * header of safetensors, its offsets counted from the start of the raw file. Of each layer
+     * here name, offset, dtype and shape are read, and length is computed; OPAQUE layers and
+     * those of rank 0 with another length than their type's give it. */
+    const char *manifest;
+    const memmgr_layer *layers;
+    size_t layer_count;
+} memmgr_load_options;
+
+#define MEMMGR_LOAD_OPTIONS_INIT { sizeof(memmgr_load_options), 0, 0, 0, NULL, NULL, 0 }
+
+/* Finds a dimension by its name.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const char *name,
+                                               uint32_t *dimension_out, memmgr_error *error);
+
+/* Loads a file into a dimension that holds none. The file's descriptor is closed again before it
+ * returns. The file must be a regular one of 1 byte to the dimension's capacity. One that is
+ * mapped by this process already is refused if either of the two is MEMMGR_MODE_READ_WRITE.
+ * options: NULL for all defaults.
+ * Threads: any; loads of different dimensions go on in parallel.
+ * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, ALREADY_LOADED, LIMIT_EXCEEDED
+ * (the file is larger than the capacity, or the dimension was deallocated or still has views of
+ * an unloaded file, and its charge does not fit the budget), VIEWS_HELD (views of two unloaded
+ * files are held), ALLOCATION, FILE_ACCESS, FORMAT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t dimension,
+                                               const char *path,
+                                               const memmgr_load_options *options,
+                                               memmgr_error *error);
+
+/* Loads a new version into a dimension that is loaded, without ever refusing a reader: new views
+ * are of the new version from one moment on, those held stay what they are, and the old version
+ * goes with its last view. Costs the dimension's capacity once more while both live. The same
+ * file, unchanged in place, is refused unless mode is MEMMGR_MODE_RAM: a mapping shows a rewrite
+ * in place anyway.
+ * Threads: any. Errors: those of memmgr_dimension_load except ALREADY_LOADED for the dimension
+ * itself, and NOT_LOADED. A writer is waited for, for the manager's read timeout: WAIT_TIMEOUT.
+ * Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_reload(memmgr_manager *manager, uint32_t dimension,
+                                                 const char *path,
+                                                 const memmgr_load_options *options,
+                                                 memmgr_error *error);
+
+/* Takes the file out of a dimension; the region stays reserved and charged.
+ * on_views: MEMMGR_ON_VIEWS_…; timeout_ns: with WAIT.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * VIEWS_HELD, WAIT_TIMEOUT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_unload(memmgr_manager *manager, uint32_t dimension,
+                                                 uint32_t on_views, int64_t timeout_ns,
+                                                 memmgr_error *error);
+
+/* Takes the file out of a dimension, if one is in, and uncharges the region. A later load charges
+ * it again. Deallocating what is deallocated changes nothing and succeeds.
+ * Threads: any. Errors: those of memmgr_dimension_unload except NOT_LOADED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_deallocate(memmgr_manager *manager, uint32_t dimension,
+                                                     uint32_t on_views, int64_t timeout_ns,
+                                                     memmgr_error *error);
+
+/* Writes what writers changed to the disk, and waits for it. Only MEMMGR_MODE_READ_WRITE has
+ * anything to write; for the others it succeeds at once.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * FILE_ACCESS, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_flush(memmgr_manager *manager, uint32_t dimension,
+                                                memmgr_error *error);
+
+/* Drops the dimension's pages from resident memory without disturbing any view: they come back
+ * when touched. A hint: what the system gives is in memmgr_memory_get.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED.
+ * Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_t dimension,
+                                                memmgr_error *error);
+
+/* ==== Layer ================================================================================= */
+
+/* Describes a layer, by its name or by its index. What it says is true of the generation that is
+ * loaded now; memmgr_layer_acquire describes and acquires in one step.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * UNKNOWN_LAYER, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_layer_find(memmgr_manager *manager, uint32_t dimension,
+                                           const char *name, memmgr_layer *layer_out,
+                                           memmgr_error *error);
+MEMMGR_API memmgr_status memmgr_layer_at(memmgr_manager *manager, uint32_t dimension,
+                                         uint32_t index, memmgr_layer *layer_out,
+                                         memmgr_error *error);
+
+/* ==== View ================================================================================== */
+
+/* Read access to bytes of a generation. Filled by acquire, emptied by release. A view may be
+ * released on another thread than it was acquired on. Releasing a byte copy of a view, once the
+ * view itself was released, is undefined. */
+typedef struct memmgr_view {
+    uint32_t struct_size;
+    uint32_t dimension;
+    const void *data;
+    size_t length;
+    /* In bytes, from the start of the file. */
+    uint64_t offset;
+    /* Counts the versions loaded into this dimension, from 1. */
+    uint64_t generation;
+    /* The library's own. */
+    uint64_t token[2];
+} memmgr_view;
+
+#define MEMMGR_VIEW_INIT { sizeof(memmgr_view), 0, NULL, 0, 0, 0, { 0, 0 } }
+
+/* Acquires length bytes at offset. Waits for a writer for the manager's read timeout at the most.
+ * A length of 0 is allowed up to the end of the file.
+ * Ownership: the view is held until memmgr_view_release.
+ * Threads: any; no lock, no allocation, no system call.
+ * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, OUT_OF_BOUNDS,
+ * WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_view_acquire(memmgr_manager *manager, uint32_t dimension,
+                                             uint64_t offset, uint64_t length,
+                                             memmgr_view *view_out, memmgr_error *error);
+
+/* Acquires a layer, all of it. layer_out: NULL if its description is not wanted.
+ * Threads, ownership: as memmgr_view_acquire. Errors: as well, and UNKNOWN_LAYER. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_layer_acquire(memmgr_manager *manager, uint32_t dimension,
+                                              const char *name, memmgr_layer *layer_out,
+                                              memmgr_view *view_out, memmgr_error *error);
+
+/* Releases a view. Its pointer is not to be used any more. Works after the manager was closed.
+ * Threads: any. Errors: INVALID_ARGUMENT (not held, or another manager's). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_view_release(memmgr_manager *manager, memmgr_view *view,
+                                             memmgr_error *error);
+
+/* ==== Write ================================================================================= */
+
+/* Exclusive access to all of a loaded dimension. */
+typedef struct memmgr_write {
+    uint32_t struct_size;
+    uint32_t dimension;
+    void *data;
+    size_t length;
+    uint64_t generation;
+    /* The library's own. */
+    uint64_t token[2];
+} memmgr_write;
+
+#define MEMMGR_WRITE_INIT { sizeof(memmgr_write), 0, NULL, 0, 0, { 0, 0 } }
+
+/* Flags of memmgr_write_begin. */
+/* Any thread may end the write, not only the one that began it. */
+#define MEMMGR_WRITE_ANY_THREAD 1
+
+/* Begins to write: new readers of this dimension wait, and it returns when the last view of it is
+ * released. Readers of other dimensions notice nothing.
+ * Ownership: access is held until memmgr_write_end.
+ * Threads: any; one writer of a dimension at a time, others wait within their timeout. A thread
+ * that holds a view of the dimension itself waits for itself: WAIT_TIMEOUT.
+ * Errors: INVALID_ARGUMENT (also for a dimension loaded in MEMMGR_MODE_READ), INVALID_ACCESS,
+ * UNKNOWN_DIMENSION, NOT_LOADED, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t dimension,
+                                            uint32_t flags, int64_t timeout_ns,
+                                            memmgr_write *write_out, memmgr_error *error);
+
+/* Ends a write: readers go on. Its pointer is not to be used any more.
+ * Threads: the one that began it, unless it was begun with MEMMGR_WRITE_ANY_THREAD.
+ * Errors: INVALID_ARGUMENT (not begun, or by another thread). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write *write,
+                                          memmgr_error *error);
+
+/* ==== Stats ================================================================================= */
+
+/* The budget, and what the manager did since it opened. Reading it makes no system call. */
+typedef struct memmgr_stats {
+    uint32_t struct_size;
+    uint32_t dimension_count;
+    /* Of dimensions: how many are loaded. */
+    uint32_t loaded_count;
+    /* MEMMGR_GATE_… of this manager. */
+    uint32_t gate;
+    /* The budget: bytes charged now, the most there ever were, and the limit. */
+    uint64_t allocated;
+    uint64_t peak;
+    uint64_t limit;
+    uint64_t pool_limit;
+    /* Bytes of address space reserved. */
+    uint64_t reserved;
+    /* Bytes of all generations that are mapped, replaced ones with views included. */
+    uint64_t mapped;
+    /* Views held now. */
+    uint64_t views;
+    /* Calls that succeeded, and charges that the budget refused. */
+    uint64_t loads;
+    uint64_t reloads;
+    uint64_t unloads;
+    uint64_t refusals;
+} memmgr_stats;
+
+#define MEMMGR_STATS_INIT { sizeof(memmgr_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_stats_get(memmgr_manager *manager, memmgr_stats *stats_out,
+                                          memmgr_error *error);
+
+/* Sets the budget's peak to what is charged now.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_stats_reset_peak(memmgr_manager *manager, memmgr_error *error);
+
+typedef struct memmgr_dimension_stats {
+    uint32_t struct_size;
+    uint32_t dimension;
+    /* MEMMGR_STATE_…; the rest is 0 or "" where the state has no such thing. */
+    uint32_t state;
+    uint32_t mode;
+    uint32_t prefetch;
+    uint32_t format;
+    uint32_t layer_count;
+    uint32_t reserved;
+    /* Of the region: page-aligned address, bytes of capacity, bytes charged for this dimension. */
+    uint64_t address;
+    uint64_t capacity;
+    uint64_t charged;
+    /* Of the generation that is loaded: its number and address, the file's size and identity. */
+    uint64_t generation;
+    uint64_t generation_address;
+    uint64_t file_size;
+    uint64_t file_device;
+    uint64_t file_inode;
+    int64_t file_mtime_ns;
+    /* Views held of it, and of generations before it that wait for their last view. */
+    uint64_t views;
+    uint64_t retiring_views;
+    char name[MEMMGR_DIMENSION_NAME_SIZE];
+    char file_name[MEMMGR_FILE_NAME_SIZE];
+} memmgr_dimension_stats;
+
+#define MEMMGR_DIMENSION_STATS_INIT \
+    { sizeof(memmgr_dimension_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, "", "" }
+
+/* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_stats_get(memmgr_manager *manager, uint32_t dimension,
+                                                    memmgr_dimension_stats *stats_out,
+                                                    memmgr_error *error);
+
+/* The four numbers that "how much memory is it?" can mean. */
+typedef struct memmgr_memory {
+    uint32_t struct_size;
+    uint32_t dimension;
+    /* Bytes of address space. */
+    uint64_t reserved;
+    /* Bytes of it that a file or memory stands behind. */
+    uint64_t mapped;
+    /* Bytes of pages of it that this process has in memory now. */
+    uint64_t resident;
+    /* Bytes of pages of it that only this process has and that have no file to go back to. */
+    uint64_t private_dirty;
+} memmgr_memory;
+
+#define MEMMGR_MEMORY_INIT { sizeof(memmgr_memory), 0, 0, 0, 0, 0 }
+
+/* Asks the system how much of a dimension is in memory; MEMMGR_NONE: of all together.
+ * Threads: any. Cost: a walk through the process's map. Errors: INVALID_ARGUMENT, INVALID_ACCESS,
+ * UNKNOWN_DIMENSION, ALLOCATION (the system did not tell). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dimension,
+                                           memmgr_memory *memory_out, memmgr_error *error);
+
+/* Writes the manager's whole state as one JSON object, the same in every language: budget,
+ * memory, and per dimension state, file, views and layers.
+ * buffer: NULL with a capacity of 0 to learn the length. length_out: bytes without the NUL, also
+ * if the buffer is too small, which is INVALID_ARGUMENT; what a small buffer holds is no JSON.
+ * Threads: any; each dimension is described as it was at one moment.
+ * Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer, size_t capacity,
+                                          size_t *length_out, memmgr_error *error);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* MEMMGR_H */
