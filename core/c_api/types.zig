@@ -6,6 +6,11 @@
 //! caller may fill with any bits is an integer here; only what core already knows is an enum.
 
 const Detail = @import("../Detail.zig");
+const Dimension = @import("../Dimension.zig");
+const Generation = @import("../Generation.zig");
+const Layers = @import("../Layers.zig");
+const dtype = @import("../dtype.zig");
+const formats = @import("../formats.zig");
 
 pub const version_major = 0;
 pub const version_minor = 1;
@@ -55,6 +60,37 @@ pub const Status = enum(i32) {
 
 /// C: MEMMGR_OPERATION_…
 pub const Operation = Detail.Operation;
+
+/// C: MEMMGR_GATE_…
+pub const Gate = enum(u32) { atomic = 1, asymmetric = 2 };
+
+/// C: MEMMGR_ON_VIEWS_…
+pub const OnViews = Dimension.OnViews;
+
+/// C: MEMMGR_STATE_…
+pub const State = enum(u32) {
+    empty = 0,
+    loaded = 1,
+    writing = 2,
+    unloading = 3,
+    deallocated = 4,
+    faulted = 5,
+};
+
+/// C: MEMMGR_MODE_…
+pub const Mode = Generation.Mode;
+
+/// C: MEMMGR_PREFETCH_…
+pub const Prefetch = Generation.Prefetch;
+
+/// C: MEMMGR_FORMAT_…
+pub const Format = formats.Format;
+
+/// C: MEMMGR_DTYPE_…
+pub const Dtype = dtype.Dtype;
+
+/// C: MEMMGR_ORDER_…
+pub const Order = Layers.Order;
 
 /// C: memmgr_manager
 pub const Manager = opaque {};
