@@ -1,0 +1,143 @@
+"""Builds memmgr._native: libmemmgr by Zig, and round it the module that cffi derives from C.
+
+What Python knows of the library is include/memmgr.h itself: `cdef` takes out of it what cffi's
+parser does not read, and names nothing that the header declares. The module is compiled by the
+system's compiler, or by Zig's where there is none, so that Python is all a machine has to have.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import cffi
+from setuptools import Extension
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parents[2]
+ZIG = [Path(sys.executable).as_posix(), "-m", "ziglang"]
+
+# One binary for every CPython from 3.10 on, except those without the GIL: they have no such ABI.
+LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
+
+
+def cdef(header: str) -> str:
+    """Returns the declarations and the integer constants of a header in the dialect of ours.
+
+    The dialect: comments are `/* */`, conditionals hold no declaration that is for cffi, and a
+    constant is a literal.
+    """
+    text = re.sub(r"/\*.*?\*/", "", header, flags=re.DOTALL).replace("\\\n", "")
+    text = re.sub(r"^#ifdef __cplusplus$.*?^#endif$", "", text, flags=re.DOTALL | re.MULTILINE)
+    lines = [
+        line
+        for line in text.replace("MEMMGR_API ", "").splitlines()
+        if not line.startswith("#") or re.fullmatch(r"#define \w+ -?(0x)?[0-9a-f]+", line)
+    ]
+    return "\n".join(lines)
+
+
+def make_ffi() -> cffi.FFI:
+    """Returns the cffi builder of memmgr._native."""
+    ffi = cffi.FFI()
+    ffi.cdef(cdef((ROOT / "include" / "memmgr.h").read_text(encoding="utf-8")))
+    # The log function that Python hands to C.
+    ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
+    ffi.set_source("memmgr._native", "#include <memmgr.h>")
+    return ffi
+
+
+class BuildExt(build_ext):
+    """Builds the core, then the one extension module, whose sources it makes first."""
+
+    def finalize_options(self) -> None:
+        """Chooses the ABI before setuptools derives the module's file name from it."""
+        extension = self._extension()
+        extension.py_limited_api = LIMITED_API
+        extension.define_macros = [
+            ("Py_LIMITED_API", "0x030A0000") if LIMITED_API else ("_CFFI_NO_LIMITED_API", None)
+        ]
+        super().finalize_options()
+
+    def run(self) -> None:
+        """Builds into build_temp, so that the source tree stays as it is."""
+        temp = Path(self.build_temp).resolve()
+        temp.mkdir(parents=True, exist_ok=True)
+        target = self._choose_compiler()
+        build_core(temp / "core", target)
+        source = temp / "_native.c"
+        make_ffi().emit_c_code(str(source))
+        extension = self._extension()
+        extension.sources = [str(source)]
+        extension.include_dirs = [str(temp / "core" / "include")]
+        name = "memmgr_static.lib" if os.name == "nt" else "libmemmgr.a"
+        extension.extra_objects = [str(temp / "core" / "lib" / name)]
+        super().run()
+
+    def _extension(self) -> Extension:
+        (extension,) = self.distribution.ext_modules
+        return extension
+
+    def _choose_compiler(self) -> list[str]:
+        """Falls back to `zig cc`; returns what the core has to be built for to fit."""
+        if os.name == "nt":
+            if has_msvc():
+                return ["-Dtarget=native-windows-msvc"]
+            self.compiler = "mingw32"
+        elif system_compiler() is not None:
+            return macos_target() if sys.platform == "darwin" else []
+        # Wheels are copied to other machines: no instruction that only this one has.
+        os.environ["CC"] = shlex.join([*ZIG, "cc", "-mcpu=baseline"])
+        return macos_target() if sys.platform == "darwin" else []
+
+
+class BdistWheel(bdist_wheel):
+    """Names the wheel after the ABI that the module is built for."""
+
+    def finalize_options(self) -> None:
+        """Says cp310-abi3 where the module uses the limited API."""
+        self.py_limited_api = "cp310" if LIMITED_API else False
+        super().finalize_options()
+
+
+def build_core(prefix: Path, target: list[str]) -> None:
+    """Installs libmemmgr and its header into `prefix`."""
+    command = [*ZIG, "build", "--prefix", str(prefix), *target]
+    # Zig compiles its own build system first: without optimizing it, in a fifth of the time.
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"ZIG_DEBUG_CMD": "1"}, check=True)
+
+
+def system_compiler() -> str | None:
+    """Returns the path of the compiler that setuptools would call; None if there is none."""
+    command = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    return shutil.which(shlex.split(command)[0])
+
+
+def has_msvc() -> bool:
+    """Whether setuptools finds Visual C++."""
+    from distutils.ccompiler import new_compiler
+    from distutils.errors import DistutilsPlatformError
+
+    try:
+        new_compiler(compiler="msvc").initialize()
+    except DistutilsPlatformError:
+        return False
+    return True
+
+
+def macos_target() -> list[str]:
+    """Returns this machine's processor, with the oldest macOS that every ARM Mac can run."""
+    machine = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    return [f"-Dtarget={machine}-macos.11.0"]
+
+
+if __name__ == "__main__":
+    print(cdef(Path(sys.argv[1]).read_text(encoding="utf-8")))
