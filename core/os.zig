@@ -48,16 +48,32 @@ pub const Identity = struct {
     directory: bool = false,
 };
 
+/// A part of a reservation that one thing at a time can stand in.
+pub const Slot = struct {
+    base: [*]u8,
+    size: usize,
+    /// Visible slots appear as entries of their own in the process's map, where the system has
+    /// such a thing and no other visible slot is adjacent.
+    visible: bool,
+};
+
 /// What stands in a slot: made by `place` or `commit`, undone by `restore`.
 pub const Placement = struct {
-    /// Start of the slot, and its whole size.
-    slot: [*]u8,
-    slot_size: usize,
+    slot: Slot,
     /// Bytes from the start of the slot that are mapped, rounded up to the page.
     mapped_size: usize,
-    kind: enum { file, memory },
+    /// How the pages relate to the file; null: they are memory, without a file.
+    sharing: ?Sharing,
     /// A second handle of the file, kept only by backends whose flush needs one.
     flush_file: ?File = null,
+
+    pub fn writable(placement: Placement) bool {
+        const sharing = placement.sharing orelse return true;
+        return switch (sharing) {
+            .shared_read => false,
+            .shared_write, .private_write => true,
+        };
+    }
 };
 
 /// Bytes of a range that are in memory: see memmgr_memory in the header.
@@ -113,26 +129,18 @@ pub const isMemoryCode: fn (code: i64) bool = backend.isMemoryCode;
 /// Reserves addresses without memory: no access, no commit charge. `alignment` is a power of two
 /// of at least the granularity; the result is aligned to it.
 pub const reserve: fn (size: usize, alignment: usize, code: *i64) Error![*]u8 = backend.reserve;
-/// Gives back a whole reservation in which nothing is placed or committed any more.
+/// Gives back a whole reservation in which nothing stands any more.
 pub const unreserve: fn (base: [*]u8, size: usize) void = backend.unreserve;
 /// Makes a slot of a reservation one that `place` and `commit` can be used on (Windows splits its
-/// placeholder here); `visible` slots appear as entries of their own in the process's map where
-/// the system has such a thing.
-pub const carve: fn (slot: [*]u8, slot_size: usize, visible: bool, code: *i64) Error!void =
-    backend.carve;
-/// Maps the first `size` bytes of `file` over the start of a carved, empty slot.
-pub const place: fn (
-    slot: [*]u8,
-    slot_size: usize,
-    file: File,
-    size: usize,
-    sharing: Sharing,
-    code: *i64,
-) Error!Placement = backend.place;
+/// placeholder here). Every slot of a reservation is carved once; together they cover it.
+pub const carve: fn (slot: Slot, code: *i64) Error!void = backend.carve;
+/// Maps the first `size` bytes of `file` over the start of a carved, empty slot. The rest of the
+/// last page reads as zeros. The file may be closed afterwards.
+pub const place: fn (slot: Slot, file: File, size: usize, sharing: Sharing, code: *i64) Error!Placement =
+    backend.place;
 /// Puts zeroed private memory for `size` bytes at the start of a carved, empty slot; huge pages
 /// are asked for where the system has them.
-pub const commit: fn (slot: [*]u8, slot_size: usize, size: usize, code: *i64) Error!Placement =
-    backend.commit;
+pub const commit: fn (slot: Slot, size: usize, code: *i64) Error!Placement = backend.commit;
 /// Empties a slot: its addresses are reserved and carved again, its memory is gone.
 pub const restore: fn (placement: Placement, code: *i64) Error!void = backend.restore;
 /// Readable, writable, zeroed memory of the library's own that is never given back; page-aligned.
@@ -141,13 +149,14 @@ pub const permanent: fn (size: usize, code: *i64) Error![*]u8 = backend.permanen
 
 // Pages -----------------------------------------------------------------------------------------
 
-/// Brings all pages of a placement in, writable ones ready to be written if `for_write`.
+/// Brings all pages of a placement in, ready to be written if `for_write` and it is writable.
 pub const populate: fn (placement: Placement, for_write: bool, code: *i64) Error!void =
     backend.populate;
-/// Writes changed pages to the file and waits until the device has them.
+/// Writes changed pages to the file and waits until the device has them. Without effect on what
+/// has no file to write to.
 pub const flush: fn (placement: Placement, code: *i64) Error!void = backend.flush;
 /// Drops pages from resident memory without changing what a reader sees; a hint.
-pub const evict: fn (placement: Placement, sharing: ?Sharing) void = backend.evict;
+pub const evict: fn (placement: Placement) void = backend.evict;
 /// What of a range is in memory.
 pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use = backend.memoryUse;
 
@@ -177,7 +186,8 @@ pub const futexWakeOne: fn (word: *const std.atomic.Value(u32)) void = backend.f
 /// Every thread of the process passes a full memory barrier between the call and its return.
 /// Only where `capabilities().process_barrier`.
 pub const processBarrier: fn () void = backend.processBarrier;
-/// Has `hook(argument)` called when the calling thread ends; at most one hook per thread. False:
+/// Has `hook(argument)` called when the calling thread ends, once per thread; the last argument
+/// given counts and is not the largest usize. Every call of a process names the same hook. False:
 /// the system has no room for it.
 pub const atThreadExit: fn (hook: *const fn (argument: usize) void, argument: usize) bool =
     backend.atThreadExit;

@@ -1,0 +1,237 @@
+//! The OS layer on macOS, 11 and later.
+//!
+//! Only public libSystem functions are used, except for `__ulock_wait2`: what stands in its place
+//! since macOS 14.4, os_sync_wait_on_address, is built on it, and one path for all versions is one
+//! that is tested on all.
+
+const std = @import("std");
+const darwin = std.c;
+const os = @import("../os.zig");
+const posix = @import("posix.zig");
+
+const c = struct {
+    extern "c" fn fcntl(fd: c_int, command: c_int, ...) c_int;
+    extern "c" fn fsync(fd: c_int) c_int;
+    extern "c" fn mincore(address: [*]const u8, size: usize, vector: [*]Mincore) c_int;
+    extern "c" fn clock_gettime_nsec_np(clock: darwin.clockid_t) u64;
+    extern "c" fn pthread_threadid_np(thread: ?*anyopaque, id: *u64) c_int;
+    extern "c" fn host_statistics64(
+        host: darwin.mach_port_t,
+        flavor: c_int,
+        info: *VmStatistics64,
+        count: *darwin.mach_msg_type_number_t,
+    ) darwin.kern_return_t;
+    extern "c" var vm_kernel_page_size: usize;
+};
+
+pub const File = posix.File;
+pub const code_is_directory = posix.code_is_directory;
+pub const code_not_mappable = posix.code_not_mappable;
+pub const code_short_read = posix.code_short_read;
+
+pub const pageSize = posix.pageSize;
+pub const granularity = posix.pageSize;
+pub const describe = posix.describe;
+pub const isMemoryCode = posix.isMemoryCode;
+pub const unreserve = posix.unreserve;
+pub const commit = posix.commit;
+pub const permanent = posix.permanent;
+pub const open = posix.open;
+pub const close = posix.close;
+pub const readAt = posix.readAt;
+pub const atThreadExit = posix.atThreadExit;
+pub const heap = posix.heap;
+
+// Machine ---------------------------------------------------------------------------------------
+
+pub fn capabilities() os.Capabilities {
+    return .{ .process_barrier = false, .atomic_placement = true, .codes_are_errno = true };
+}
+
+pub fn nowNs() u64 {
+    return c.clock_gettime_nsec_np(.UPTIME_RAW);
+}
+
+pub fn threadId() u64 {
+    var id: u64 = 0;
+    _ = c.pthread_threadid_np(null, &id);
+    return id;
+}
+
+/// vm_statistics64 of <mach/vm_statistics.h>, up to what every supported version fills.
+const VmStatistics64 = extern struct {
+    free_count: u32,
+    active_count: u32,
+    inactive_count: u32,
+    wire_count: u32,
+    counters: [9]u64,
+    purgeable_count: u32,
+    speculative_count: u32,
+    more_counters: [4]u64,
+    compressor_page_count: u32,
+    throttled_count: u32,
+    external_page_count: u32,
+    internal_page_count: u32,
+    total_uncompressed_pages_in_compressor: u64,
+};
+
+pub fn memoryAvailable() ?u64 {
+    const host_vm_info64 = 4;
+    var statistics: VmStatistics64 = undefined;
+    var count: darwin.mach_msg_type_number_t = @sizeOf(VmStatistics64) / @sizeOf(u32);
+    const host = darwin.mach_host_self();
+    if (c.host_statistics64(host, host_vm_info64, &statistics, &count) != 0) return null;
+    const pages = @as(u64, statistics.free_count) + statistics.inactive_count +
+        statistics.purgeable_count;
+    return pages * c.vm_kernel_page_size;
+}
+
+// Address space ---------------------------------------------------------------------------------
+
+/// Anonymous memory carries a tag in place of a descriptor, in its highest byte; neighbours with
+/// different tags stay apart in the map. 240 and 241 are the first two left to applications.
+const visible_tag: c_int = @bitCast(@as(u32, 240 << 24));
+const invisible_tag: c_int = @bitCast(@as(u32, 241 << 24));
+
+fn tagOf(slot: os.Slot) c_int {
+    return if (slot.visible) visible_tag else invisible_tag;
+}
+
+pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
+    return posix.reserve(size, alignment, invisible_tag, code);
+}
+
+pub fn carve(slot: os.Slot, code: *i64) os.Error!void {
+    return posix.clear(slot, tagOf(slot), code);
+}
+
+/// `msync` does not make the device write, which takes a descriptor: a second one is kept.
+pub fn place(
+    slot: os.Slot,
+    file: File,
+    size: usize,
+    sharing: os.Sharing,
+    code: *i64,
+) os.Error!os.Placement {
+    const flush_file: ?File = if (sharing == .shared_write) try duplicate(file, code) else null;
+    errdefer if (flush_file) |second| close(second);
+    var placement = try posix.place(slot, file, size, sharing, code);
+    placement.flush_file = flush_file;
+    return placement;
+}
+
+fn duplicate(file: File, code: *i64) os.Error!File {
+    const second = c.fcntl(file, darwin.F.DUPFD_CLOEXEC, @as(c_int, 0));
+    return if (second < 0) posix.refused(code) else second;
+}
+
+pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
+    try posix.clear(placement.slot, tagOf(placement.slot), code);
+    if (placement.flush_file) |file| close(file);
+}
+
+// Pages -----------------------------------------------------------------------------------------
+
+pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
+    try posix.advise(placement.slot.base, placement.mapped_size, darwin.MADV.WILLNEED, code);
+    posix.touch(placement, for_write and placement.writable());
+}
+
+pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
+    const file = placement.flush_file orelse return;
+    try posix.sync(placement, code);
+    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
+    // Network file systems do not have it, and do in `fsync` what they can.
+    while (c.fsync(file) != 0) {
+        if (!posix.interrupted()) return posix.refused(code);
+    }
+}
+
+/// On macOS this only moves pages to where the system takes them first: no byte can be lost.
+pub fn evict(placement: os.Placement) void {
+    var ignored: i64 = 0;
+    const advice = darwin.MADV.DONTNEED;
+    posix.advise(placement.slot.base, placement.mapped_size, advice, &ignored) catch {};
+}
+
+/// A byte of mincore's answer. `anonymous`: no file stands behind the page.
+const Mincore = packed struct(u8) {
+    present: bool,
+    referenced: bool,
+    modified: bool,
+    referenced_by_other: bool,
+    modified_by_other: bool,
+    paged_out: bool,
+    copied: bool,
+    anonymous: bool,
+};
+
+pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
+    const page_size = pageSize();
+    var pages: [4096]Mincore = undefined;
+    var use: os.Use = .{};
+    var offset: usize = 0;
+    while (offset < size) {
+        const span = @min(size - offset, pages.len * page_size);
+        if (c.mincore(base + offset, span, &pages) != 0) return posix.refused(code);
+        for (pages[0 .. std.math.divCeil(usize, span, page_size) catch unreachable]) |page| {
+            if (!page.present) continue;
+            use.resident += page_size;
+            if (page.anonymous and page.modified) use.private_dirty += page_size;
+        }
+        offset += span;
+    }
+    return use;
+}
+
+// Files -----------------------------------------------------------------------------------------
+
+pub fn identify(file: File, code: *i64) os.Error!os.Identity {
+    var status: darwin.Stat = undefined;
+    if (darwin.fstat(file, &status) != 0) return posix.refused(code);
+    const mtime = status.mtime();
+    return .{
+        .device = @as(u32, @bitCast(status.dev)),
+        .inode = status.ino,
+        .size = @intCast(status.size),
+        .mtime_ns = mtime.sec *| std.time.ns_per_s +| mtime.nsec,
+        .regular = darwin.S.ISREG(status.mode),
+        .directory = darwin.S.ISDIR(status.mode),
+    };
+}
+
+/// F_PREALLOCATE only gives blocks behind a file's end, so holes are written.
+pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
+    var status: darwin.Stat = undefined;
+    if (darwin.fstat(file, &status) != 0) return posix.refused(code);
+    const block_size = 512;
+    const has_holes = @as(u64, @intCast(status.blocks)) *| block_size < size;
+    return posix.fillHoles(file, size, has_holes, code);
+}
+
+// Threads ---------------------------------------------------------------------------------------
+
+pub fn futexWait(word: *const std.atomic.Value(u32), expected: u32, timeout_ns: ?u64) void {
+    // A timeout of 0 means for ever.
+    const timeout = if (timeout_ns) |ns| @max(ns, 1) else 0;
+    const wait: darwin.UL = .{ .op = .COMPARE_AND_WAIT, .NO_ERRNO = true };
+    _ = darwin.__ulock_wait2(wait, word, expected, timeout, 0);
+}
+
+pub fn futexWakeAll(word: *const std.atomic.Value(u32)) void {
+    wake(word, true);
+}
+
+pub fn futexWakeOne(word: *const std.atomic.Value(u32)) void {
+    wake(word, false);
+}
+
+fn wake(word: *const std.atomic.Value(u32), all: bool) void {
+    const operation: darwin.UL = .{ .op = .COMPARE_AND_WAIT, .WAKE_ALL = all, .NO_ERRNO = true };
+    while (darwin.__ulock_wake(operation, word, 0) == -@as(c_int, @backingInt(darwin.E.INTR))) {}
+}
+
+/// Not called: no capability says that there is one.
+pub fn processBarrier() void {
+    unreachable;
+}

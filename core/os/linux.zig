@@ -1,0 +1,554 @@
+//! The OS layer on Linux.
+//!
+//! Memory is mapped through libc, so that the sanitizers see it; system calls are made directly
+//! only for what libc has no function for, or has one only in newer versions. Nothing here needs
+//! a kernel newer than 4.14; what newer ones add (populating without a fault, paging out, the
+//! barrier) is asked for first.
+
+const std = @import("std");
+const linux = std.os.linux;
+const os = @import("../os.zig");
+const posix = @import("posix.zig");
+
+pub const File = posix.File;
+pub const code_is_directory = posix.code_is_directory;
+pub const code_not_mappable = posix.code_not_mappable;
+pub const code_short_read = posix.code_short_read;
+
+pub const pageSize = posix.pageSize;
+pub const granularity = posix.pageSize;
+pub const describe = posix.describe;
+pub const isMemoryCode = posix.isMemoryCode;
+pub const unreserve = posix.unreserve;
+pub const place = posix.place;
+pub const permanent = posix.permanent;
+pub const open = posix.open;
+pub const close = posix.close;
+pub const readAt = posix.readAt;
+pub const atThreadExit = posix.atThreadExit;
+pub const heap = posix.heap;
+
+// Machine ---------------------------------------------------------------------------------------
+
+pub fn capabilities() os.Capabilities {
+    return .{
+        .process_barrier = barrierRegistered(),
+        .atomic_placement = true,
+        .codes_are_errno = true,
+    };
+}
+
+pub fn nowNs() u64 {
+    var time: std.c.timespec = undefined;
+    _ = std.c.clock_gettime(.MONOTONIC, &time);
+    return @as(u64, @intCast(time.sec)) * std.time.ns_per_s + @as(u64, @intCast(time.nsec));
+}
+
+/// Asked of the kernel each time: a number kept by the thread would be the parent's after a fork.
+pub fn threadId() u64 {
+    return @intCast(linux.gettid());
+}
+
+/// The least of what the machine has and of what each control group above the process has left.
+/// Pages of files that nobody used lately count as available: the kernel takes them first.
+pub fn memoryAvailable() ?u64 {
+    var least: ?u64 = null;
+    var buffer: [8192]u8 = undefined;
+    if (readFile("/proc/meminfo", &buffer)) |text| {
+        // In KiB.
+        if (field(text, "MemAvailable:")) |kib| least = kib *| 1024;
+    }
+    var groups_buffer: [4096]u8 = undefined;
+    const groups = readFile("/proc/self/cgroup", &groups_buffer) orelse return least;
+    var lines = std.mem.tokenizeScalar(u8, groups, '\n');
+    while (lines.next()) |line| {
+        var parts = std.mem.splitScalar(u8, line, ':');
+        const hierarchy = parts.next() orelse continue;
+        const controllers = parts.next() orelse continue;
+        const path = parts.rest();
+        const version: GroupVersion = if (std.mem.eql(u8, hierarchy, "0"))
+            .two
+        else if (hasWord(controllers, "memory"))
+            .one
+        else
+            continue;
+        if (groupHeadroom(version, path)) |headroom| least = @min(least orelse headroom, headroom);
+    }
+    return least;
+}
+
+const GroupVersion = enum { one, two };
+
+/// A group's limit holds for all groups below it, so every ancestor is asked. In a container the
+/// path may be the host's, of which only the root can be seen: it stands for the container's.
+fn groupHeadroom(version: GroupVersion, path: []const u8) ?u64 {
+    var least: ?u64 = null;
+    var group = std.mem.trimEnd(u8, path, "/");
+    while (true) {
+        if (headroomOf(version, group)) |headroom| least = @min(least orelse headroom, headroom);
+        if (group.len == 0) return least;
+        group = group[0 .. std.mem.lastIndexOfScalar(u8, group, '/') orelse 0];
+    }
+}
+
+fn headroomOf(version: GroupVersion, group: []const u8) ?u64 {
+    const names: struct { root: []const u8, limit: []const u8, used: []const u8, cache: []const u8 } =
+        switch (version) {
+            .one => .{
+                .root = "/sys/fs/cgroup/memory",
+                .limit = "memory.limit_in_bytes",
+                .used = "memory.usage_in_bytes",
+                .cache = "total_inactive_file ",
+            },
+            .two => .{
+                .root = "/sys/fs/cgroup",
+                .limit = "memory.max",
+                .used = "memory.current",
+                .cache = "inactive_file ",
+            },
+        };
+    var buffer: [8192]u8 = undefined;
+    // "max" is no number: no limit here.
+    const limit = number(groupFile(names.root, group, names.limit, &buffer) orelse return null) orelse
+        return null;
+    const used = number(groupFile(names.root, group, names.used, &buffer) orelse return null) orelse
+        return null;
+    const stat = groupFile(names.root, group, "memory.stat", &buffer) orelse "";
+    const cache = field(stat, names.cache) orelse 0;
+    return limit -| (used -| cache);
+}
+
+fn groupFile(root: []const u8, group: []const u8, name: []const u8, buffer: []u8) ?[]const u8 {
+    var path: [linux.PATH_MAX]u8 = undefined;
+    var end: usize = 0;
+    for ([_][]const u8{ root, group, "/", name, "\x00" }) |part| {
+        if (part.len > path.len - end) return null;
+        @memcpy(path[end..][0..part.len], part);
+        end += part.len;
+    }
+    return readFile(path[0 .. end - 1 :0], buffer);
+}
+
+/// The first bytes of a file of the kernel's, as many as the buffer holds.
+fn readFile(path: [*:0]const u8, buffer: []u8) ?[]const u8 {
+    var code: i64 = 0;
+    const file = open(path, .read, &code) catch return null;
+    defer close(file);
+    const size = readAt(file, buffer, 0, &code) catch return null;
+    return buffer[0..size];
+}
+
+/// The number after `name` at the start of a line.
+fn field(text: []const u8, name: []const u8) ?u64 {
+    var lines = std.mem.tokenizeScalar(u8, text, '\n');
+    while (lines.next()) |line| {
+        if (std.mem.startsWith(u8, line, name)) return number(line[name.len..]);
+    }
+    return null;
+}
+
+fn number(text: []const u8) ?u64 {
+    var words = std.mem.tokenizeAny(u8, text, " \n");
+    return std.fmt.parseInt(u64, words.next() orelse return null, 10) catch null;
+}
+
+fn hasWord(list: []const u8, word: []const u8) bool {
+    var words = std.mem.tokenizeScalar(u8, list, ',');
+    while (words.next()) |each| if (std.mem.eql(u8, each, word)) return true;
+    return false;
+}
+
+// Address space ---------------------------------------------------------------------------------
+
+pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
+    const base = try posix.reserve(size, alignment, posix.no_tag, code);
+    // The page before it is to differ from the first slot as an invisible one would.
+    var ignored: i64 = 0;
+    const page_size = pageSize();
+    posix.advise(base - page_size, page_size, linux.MADV.DONTDUMP, &ignored) catch {};
+    return base;
+}
+
+/// The kernel merges neighbours that do not differ. A slot that core dumps leave out differs.
+pub fn carve(slot: os.Slot, code: *i64) os.Error!void {
+    if (!slot.visible) try posix.advise(slot.base, slot.size, linux.MADV.DONTDUMP, code);
+}
+
+pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
+    const placement = try posix.commit(slot, size, code);
+    // A hint: the kernel may have been built without huge pages. It changes nothing for a smaller
+    // range, or one that is not aligned.
+    var ignored: i64 = 0;
+    posix.advise(slot.base, placement.mapped_size, linux.MADV.HUGEPAGE, &ignored) catch {};
+    return placement;
+}
+
+pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
+    try posix.clear(placement.slot, posix.no_tag, code);
+    // The slot is empty now; should the map have no entry left, it is merely merged with a
+    // neighbour.
+    var ignored: i64 = 0;
+    carve(placement.slot, &ignored) catch {};
+}
+
+// Pages -----------------------------------------------------------------------------------------
+
+pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
+    const populate_read = 22;
+    const populate_write = 23;
+    const write = for_write and placement.writable();
+    const advice: c_int = if (write) populate_write else populate_read;
+    posix.advise(placement.slot.base, placement.mapped_size, advice, code) catch |err| {
+        // Kernels before 5.14 do not know it.
+        if (code.* != @backingInt(linux.E.INVAL)) return err;
+        posix.touch(placement, write);
+    };
+}
+
+pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
+    if (placement.sharing == .shared_write) try posix.sync(placement, code);
+}
+
+/// Pages that a file stands behind are dropped; what would lose its bytes so is paged out.
+pub fn evict(placement: os.Placement) void {
+    const advice: c_int = switch (placement.sharing orelse .private_write) {
+        .shared_read, .shared_write => linux.MADV.DONTNEED,
+        .private_write => linux.MADV.PAGEOUT,
+    };
+    var ignored: i64 = 0;
+    posix.advise(placement.slot.base, placement.mapped_size, advice, &ignored) catch {};
+}
+
+/// An entry of /proc/self/pagemap.
+const PageEntry = packed struct(u64) {
+    frame: u55,
+    soft_dirty: bool,
+    exclusive: bool,
+    _: u4,
+    file_or_shared: bool,
+    swapped: bool,
+    present: bool,
+};
+
+/// Reads the page map, whose cost is that of the range, and not smaps, whose cost is that of the
+/// whole process. It also tells exactly what is asked: pages without a file behind them, where
+/// smaps counts as private-dirty what a shared mapping wrote to its file's cache.
+pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
+    const pagemap = try open("/proc/self/pagemap", .read, code);
+    defer close(pagemap);
+    const page_size = pageSize();
+    const end = std.mem.alignForward(usize, @intFromPtr(base) + size, page_size) / page_size;
+    var page = @intFromPtr(base) / page_size;
+    var use: os.Use = .{};
+    var entries: [1024]PageEntry = undefined;
+    while (page < end) {
+        const wanted = std.mem.sliceAsBytes(entries[0..@min(entries.len, end - page)]);
+        const got = try readAt(pagemap, wanted, page * @sizeOf(PageEntry), code);
+        const count = got / @sizeOf(PageEntry);
+        if (count == 0) break;
+        for (entries[0..count]) |entry| {
+            if (!entry.present) continue;
+            use.resident += page_size;
+            if (!entry.file_or_shared and entry.exclusive) use.private_dirty += page_size;
+        }
+        page += count;
+    }
+    return use;
+}
+
+// Files -----------------------------------------------------------------------------------------
+
+fn statusOf(file: File, code: *i64) os.Error!linux.Statx {
+    var status: linux.Statx = undefined;
+    const rc = linux.statx(file, "", linux.AT.EMPTY_PATH, .BASIC_STATS, &status);
+    return switch (linux.errno(rc)) {
+        .SUCCESS => status,
+        else => |errno| {
+            code.* = @backingInt(errno);
+            return error.System;
+        },
+    };
+}
+
+pub fn identify(file: File, code: *i64) os.Error!os.Identity {
+    const status = try statusOf(file, code);
+    return .{
+        .device = device(status.dev_major, status.dev_minor),
+        .inode = status.ino,
+        .size = status.size,
+        .mtime_ns = status.mtime.sec *| std.time.ns_per_s +| status.mtime.nsec,
+        .regular = linux.S.ISREG(status.mode),
+        .directory = linux.S.ISDIR(status.mode),
+    };
+}
+
+/// The same number that `stat` of other programs shows.
+fn device(major: u64, minor: u64) u64 {
+    return (major & 0xfffff000) << 32 | (major & 0xfff) << 8 |
+        (minor & 0xffffff00) << 12 | (minor & 0xff);
+}
+
+pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
+    const keep_size = 1;
+    while (true) {
+        const rc = linux.fallocate(file, keep_size, 0, @intCast(size));
+        switch (linux.errno(rc)) {
+            .SUCCESS => return,
+            .INTR => {},
+            // A file system that cannot allocate without writing.
+            .OPNOTSUPP, .NOSYS => {
+                const block_size = 512;
+                const has_holes = (try statusOf(file, code)).blocks *| block_size < size;
+                return posix.fillHoles(file, size, has_holes, code);
+            },
+            else => |errno| {
+                code.* = @backingInt(errno);
+                return error.System;
+            },
+        }
+    }
+}
+
+// Threads ---------------------------------------------------------------------------------------
+
+pub fn futexWait(word: *const std.atomic.Value(u32), expected: u32, timeout_ns: ?u64) void {
+    var time: linux.timespec = undefined;
+    if (timeout_ns) |ns| {
+        // Seconds beyond the kernel's range are refused, which would be a busy loop.
+        time = .{
+            .sec = @intCast(ns / std.time.ns_per_s),
+            .nsec = @intCast(ns % std.time.ns_per_s),
+        };
+    }
+    const wait: linux.FUTEX_OP = .{ .cmd = .WAIT, .private = true };
+    _ = linux.futex_4arg(word, wait, expected, if (timeout_ns != null) &time else null);
+}
+
+pub fn futexWakeAll(word: *const std.atomic.Value(u32)) void {
+    wake(word, std.math.maxInt(i32));
+}
+
+pub fn futexWakeOne(word: *const std.atomic.Value(u32)) void {
+    wake(word, 1);
+}
+
+fn wake(word: *const std.atomic.Value(u32), count: u32) void {
+    _ = linux.futex_3arg(word, .{ .cmd = .WAKE, .private = true }, count);
+}
+
+const Membarrier = enum(u32) {
+    query = 0,
+    private_expedited = 1 << 3,
+    register_private_expedited = 1 << 4,
+};
+
+fn membarrier(command: Membarrier) usize {
+    return linux.syscall3(.membarrier, @backingInt(command), 0, 0);
+}
+
+/// Can be refused only for want of memory, on kernels that allocate for it, and goes on trying
+/// then: readers use plain stores by now, so that there is no way without it.
+pub fn processBarrier() void {
+    while (membarrier(.private_expedited) != 0) {
+        _ = membarrier(.register_private_expedited);
+        _ = linux.sched_yield();
+    }
+}
+
+const Registration = enum(u8) { unknown, absent, registered };
+var registration: std.atomic.Value(Registration) = .init(.unknown);
+
+fn barrierRegistered() bool {
+    if (registration.load(.monotonic) == .unknown) register();
+    return registration.load(.monotonic) == .registered;
+}
+
+/// Two threads that come here at once find the same.
+fn register() callconv(.c) void {
+    const known = membarrier(.query);
+    const has = linux.errno(known) == .SUCCESS and
+        known & @backingInt(Membarrier.private_expedited) != 0 and
+        membarrier(.register_private_expedited) == 0;
+    registration.store(if (has) .registered else .absent, .monotonic);
+}
+
+/// Registered when the library is loaded: it takes microseconds then, and 7 to 16 ms once the
+/// process has a second thread.
+const register_at_load: *const fn () callconv(.c) void linksection(".init_array") = register;
+
+comptime {
+    // Exported so that it is kept, hidden so that it is no symbol of the library's.
+    @export(&register_at_load, .{ .name = "memmgr_register_at_load", .visibility = .hidden });
+}
+
+const contract = @import("contract.zig");
+const TempFile = @import("../testing/TempFile.zig");
+const testing = std.testing;
+
+test {
+    _ = posix;
+}
+
+/// A line of the process's map.
+const MapEntry = struct { start: usize, end: usize, inode: u64, access: [4]u8 };
+
+/// The entry that holds an address, if one does.
+fn mapEntry(address: usize) !?MapEntry {
+    const buffer = try testing.allocator.alloc(u8, 1 << 20);
+    defer testing.allocator.free(buffer);
+    var lines = std.mem.tokenizeScalar(u8, readFile("/proc/self/maps", buffer).?, '\n');
+    while (lines.next()) |line| {
+        var words = std.mem.tokenizeAny(u8, line, " -");
+        const start = try std.fmt.parseInt(usize, words.next().?, 16);
+        const end = try std.fmt.parseInt(usize, words.next().?, 16);
+        if (address < start or address >= end) continue;
+        // The access may begin with the separator.
+        const access = line[std.mem.indexOfScalar(u8, line, ' ').? + 1 ..][0..4].*;
+        var rest = std.mem.tokenizeScalar(u8, line, ' ');
+        for (0..4) |_| _ = rest.next();
+        const inode = try std.fmt.parseInt(u64, rest.next().?, 10);
+        return .{ .start = start, .end = end, .inode = inode, .access = access };
+    }
+    return null;
+}
+
+/// An emulator of one process passes on neither advice about pages nor, maybe, their size. It has
+/// told this process of another entry point than the kernel told the emulator.
+fn emulated() bool {
+    const getauxval = @extern(*const fn (c_ulong) callconv(.c) c_ulong, .{ .name = "getauxval" });
+    var buffer: [1024]u8 = undefined;
+    const auxv = readFile("/proc/thread-self/auxv", &buffer).?;
+    const words = std.mem.bytesAsSlice(u64, auxv[0 .. auxv.len - auxv.len % 16]);
+    var i: usize = 0;
+    while (words[i] != std.elf.AT.ENTRY) i += 2;
+    return words[i + 1] != getauxval(std.elf.AT.ENTRY);
+}
+
+test "every visible slot is an entry of the map by itself, empty, placed or committed" {
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const file: TempFile = try .create("bytes");
+    defer file.deinit();
+    var code: i64 = 0;
+    const size = room.slots[0].size;
+
+    try expectEntries(room);
+    const placed = try contract.place(room.slots[2], file.path, 5, .shared_read);
+    const entry = (try mapEntry(@intFromPtr(room.slots[2].base))).?;
+    try testing.expectEqual(pageSize(), entry.end - entry.start);
+    try testing.expectEqualStrings("r--s", &entry.access);
+    const opened = try os.open(file.path, .read, &code);
+    defer os.close(opened);
+    try testing.expectEqual((try os.identify(opened, &code)).inode, entry.inode);
+    // Its neighbours on both sides come and go meanwhile.
+    for ([_]usize{ 1, 3 }) |i| try contract.restore(try os.commit(room.slots[i], size, &code));
+    try contract.restore(placed);
+    try expectEntries(room);
+    try contract.restore(try os.commit(room.slots[0], pageSize(), &code));
+    try expectEntries(room);
+}
+
+fn expectEntries(room: contract.Room) !void {
+    // Emulators show no advice, and so nothing that keeps the slots apart.
+    if (emulated()) return;
+    for (room.slots) |slot| {
+        const entry = (try mapEntry(@intFromPtr(slot.base))).?;
+        if (slot.visible) {
+            try testing.expectEqual(@intFromPtr(slot.base), entry.start);
+            try testing.expectEqual(slot.size, entry.end - entry.start);
+        }
+        try testing.expectEqualStrings("---p", &entry.access);
+        try testing.expectEqual(0, entry.inode);
+    }
+}
+
+test "a reservation given back leaves no address behind" {
+    var code: i64 = 0;
+    const size = 64 << 20;
+    const base = try os.reserve(size, 2 << 20, &code);
+    // The page before it and the page behind it are not its own; the former is its guard.
+    try testing.expectEqualStrings("---p", &(try mapEntry(@intFromPtr(base) - 1)).?.access);
+    os.unreserve(base, size);
+    for ([_]usize{ @intFromPtr(base) - 1, @intFromPtr(base), @intFromPtr(base) + size - 1 }) |address| {
+        try testing.expectEqual(null, try mapEntry(address));
+    }
+}
+
+test "the four kinds of memory are told apart to the page" {
+    if (emulated()) return error.SkipZigTest;
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    var code: i64 = 0;
+    const page = pageSize();
+    const bytes = try contract.pattern(3 * page);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    const slot = room.slots[0];
+    for (std.enums.values(os.Sharing)) |sharing| {
+        const placement = try contract.place(slot, file.path, bytes.len, sharing);
+        try testing.expectEqual(os.Use{}, try os.memoryUse(slot.base, slot.size, &code));
+        try os.populate(placement, false, &code);
+        try expectUse(slot, 3 * page, 0);
+        if (placement.writable()) slot.base[page] +%= 1;
+        try expectUse(slot, 3 * page, if (sharing == .private_write) page else 0);
+        if (sharing != .private_write) {
+            os.evict(placement);
+            try expectUse(slot, 0, 0);
+        }
+        try contract.restore(placement);
+    }
+    const placement = try os.commit(slot, 2 * page, &code);
+    try expectUse(slot, 0, 0);
+    try os.populate(placement, true, &code);
+    try expectUse(slot, 2 * page, 2 * page);
+    // A range may begin and end anywhere.
+    try testing.expectEqual(page, (try os.memoryUse(slot.base + page, page, &code)).resident);
+    try contract.restore(placement);
+}
+
+fn expectUse(slot: os.Slot, resident: u64, private_dirty: u64) !void {
+    var code: i64 = 0;
+    const expected: os.Use = .{ .resident = resident, .private_dirty = private_dirty };
+    try testing.expectEqual(expected, try os.memoryUse(slot.base, slot.size, &code));
+}
+
+test "populating what the file no longer has is an error and no signal" {
+    if (emulated()) return error.SkipZigTest;
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const file: TempFile = try .createSparse(3 * pageSize());
+    defer file.deinit();
+    for ([_]bool{ false, true }) |for_write| {
+        try file.resize(3 * pageSize());
+        const placement =
+            try contract.place(room.slots[0], file.path, 3 * pageSize(), .shared_write);
+        try file.resize(1);
+        var code: i64 = 0;
+        try testing.expectError(error.System, os.populate(placement, for_write, &code));
+        try testing.expectEqual(@backingInt(linux.E.FAULT), code);
+        try contract.restore(placement);
+    }
+}
+
+test "the barrier is registered before anybody asks" {
+    try testing.expect(registration.load(.monotonic) != .unknown);
+}
+
+test "files of the kernel are read by line and by word" {
+    const text = "MemFree: 7 kB\nMemAvailable:   12345 kB\ninactive_file 99\nmax\n";
+    try testing.expectEqual(12345, field(text, "MemAvailable:").?);
+    try testing.expectEqual(99, field(text, "inactive_file ").?);
+    try testing.expectEqual(null, field(text, "active_file "));
+    try testing.expectEqual(null, number("max\n"));
+    try testing.expectEqual(1 << 40, number("1099511627776\n").?);
+    try testing.expectEqual(null, number("-1\n"));
+    try testing.expectEqual(null, number(""));
+    try testing.expect(hasWord("cpu,memory", "memory") and !hasWord("cpuset,memory2", "memory"));
+    try testing.expectEqual(null, groupHeadroom(.two, "/no/such/group/../x"));
+}
+
+test "device numbers are those that stat shows" {
+    try testing.expectEqual(0xfd01, device(0xfd, 1));
+    try testing.expectEqual(0x0001_2000_6783_459a, device(0x12345, 0x6789a));
+}

@@ -1,0 +1,411 @@
+//! What Linux and macOS share of the OS layer: files, mappings placed over reserved addresses,
+//! thread exit.
+//!
+//! Everything goes through libc by declarations of our own, since the wrappers of Zig's standard
+//! library take refusals that do happen (EINVAL, ENOMEM on a split) for impossible. A call that a
+//! signal interrupted is made again, except `close`, after which the descriptor is gone.
+
+const builtin = @import("builtin");
+const std = @import("std");
+const os = @import("../os.zig");
+
+const c = struct {
+    extern "c" fn mmap(address: ?*anyopaque, size: usize, prot: c_int, flags: c_int, fd: c_int, offset: i64) *anyopaque;
+    extern "c" fn munmap(address: *anyopaque, size: usize) c_int;
+    extern "c" fn madvise(address: *anyopaque, size: usize, advice: c_int) c_int;
+    extern "c" fn msync(address: *anyopaque, size: usize, flags: c_int) c_int;
+    extern "c" fn open(path: [*:0]const u8, flags: c_int, ...) c_int;
+    extern "c" fn close(fd: c_int) c_int;
+    extern "c" fn pread(fd: c_int, buffer: [*]u8, size: usize, offset: i64) isize;
+    extern "c" fn pwrite(fd: c_int, buffer: [*]const u8, size: usize, offset: i64) isize;
+    extern "c" fn lseek(fd: c_int, offset: i64, whence: c_int) i64;
+    extern "c" fn pthread_key_create(key: *Key, destructor: *const fn (*anyopaque) callconv(.c) void) c_int;
+    extern "c" fn pthread_key_delete(key: Key) c_int;
+    extern "c" fn pthread_setspecific(key: Key, value: ?*const anyopaque) c_int;
+};
+
+const Key = std.c.pthread_key_t;
+
+pub const File = c_int;
+
+pub const heap: std.mem.Allocator = std.heap.c_allocator;
+
+/// The failure of the call just made: its errno, and the error to return.
+pub fn refused(code: *i64) os.Error {
+    code.* = std.c._errno().*;
+    return error.System;
+}
+
+/// True if the call just made is to be made again.
+pub fn interrupted() bool {
+    return std.c._errno().* == @backingInt(std.c.E.INTR);
+}
+
+// Address space ---------------------------------------------------------------------------------
+
+const prot_none: c_int = 0;
+const prot_read: c_int = 1;
+const prot_write: c_int = 2;
+
+const map_shared: c_int = 0x1;
+const map_private: c_int = 0x2;
+const map_fixed: c_int = 0x10;
+const map_anonymous: c_int = if (builtin.os.tag == .linux) 0x20 else 0x1000;
+const map_noreserve: c_int = if (builtin.os.tag == .linux) 0x4000 else 0x40;
+
+/// What anonymous memory has instead of a file's descriptor. On macOS it can also be a tag, and
+/// neighbours with other tags are not merged.
+pub const no_tag: c_int = -1;
+
+pub fn pageSize() usize {
+    return std.heap.pageSize();
+}
+
+fn map(address: ?[*]u8, size: usize, prot: c_int, flags: c_int, fd: c_int, code: *i64) os.Error![*]u8 {
+    const mapped = c.mmap(address, size, prot, flags, fd, 0);
+    if (@intFromPtr(mapped) == std.math.maxInt(usize)) return refused(code);
+    return @ptrCast(mapped);
+}
+
+/// A reservation has a page of its own before it, so that no foreign mapping can merge with its
+/// first slot, or run into it.
+pub fn reserve(size: usize, alignment: usize, tag: c_int, code: *i64) os.Error![*]u8 {
+    const guard = pageSize();
+    const total = std.math.add(usize, size, guard + alignment) catch {
+        code.* = @backingInt(std.c.E.NOMEM);
+        return error.System;
+    };
+    const flags = map_private | map_anonymous | map_noreserve;
+    const start = try map(null, total, prot_none, flags, tag, code);
+    const base: [*]u8 = @ptrFromInt(std.mem.alignForward(usize, @intFromPtr(start) + guard, alignment));
+    const front = @intFromPtr(base) - guard - @intFromPtr(start);
+    if (front > 0) unmap(start, front);
+    unmap(base + size, total - front - guard - size);
+    return base;
+}
+
+pub fn unreserve(base: [*]u8, size: usize) void {
+    unmap(base - pageSize(), pageSize() + size);
+}
+
+/// An unmapping that cuts into no mapping of others can fail only where the map has no entry left
+/// for a split; the addresses then stay reserved, which costs nothing else.
+fn unmap(base: [*]u8, size: usize) void {
+    _ = c.munmap(base, size);
+}
+
+/// Puts a reservation without access over a whole slot, whatever stood there.
+pub fn clear(slot: os.Slot, tag: c_int, code: *i64) os.Error!void {
+    const flags = map_private | map_anonymous | map_noreserve | map_fixed;
+    _ = try map(slot.base, slot.size, prot_none, flags, tag, code);
+}
+
+pub fn place(
+    slot: os.Slot,
+    file: File,
+    size: usize,
+    sharing: os.Sharing,
+    code: *i64,
+) os.Error!os.Placement {
+    std.debug.assert(size > 0 and size <= slot.size);
+    const prot: c_int = switch (sharing) {
+        .shared_read => prot_read,
+        .shared_write, .private_write => prot_read | prot_write,
+    };
+    const flags: c_int = switch (sharing) {
+        .shared_read, .shared_write => map_shared,
+        .private_write => map_private,
+    };
+    _ = try map(slot.base, size, prot, flags | map_fixed, file, code);
+    return .{
+        .slot = slot,
+        .mapped_size = std.mem.alignForward(usize, size, pageSize()),
+        .sharing = sharing,
+    };
+}
+
+pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
+    std.debug.assert(size > 0 and size <= slot.size);
+    const flags = map_private | map_anonymous | map_fixed;
+    _ = try map(slot.base, size, prot_read | prot_write, flags, no_tag, code);
+    return .{
+        .slot = slot,
+        .mapped_size = std.mem.alignForward(usize, size, pageSize()),
+        .sharing = null,
+    };
+}
+
+pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {
+    const flags = map_private | map_anonymous | map_noreserve;
+    return map(null, size, prot_read | prot_write, flags, no_tag, code);
+}
+
+// Pages -----------------------------------------------------------------------------------------
+
+pub fn advise(base: [*]u8, size: usize, advice: c_int, code: *i64) os.Error!void {
+    while (c.madvise(base, size, advice) != 0) {
+        if (!interrupted()) return refused(code);
+    }
+}
+
+/// Brings pages in by reading, or by reading and writing back, one byte of each. Another thread's
+/// write to the same byte must not be lost, so that the writing is one atomic step.
+pub fn touch(placement: os.Placement, write: bool) void {
+    var offset: usize = 0;
+    while (offset < placement.mapped_size) : (offset += pageSize()) {
+        const byte = &placement.slot.base[offset];
+        if (write) {
+            _ = @atomicRmw(u8, byte, .Or, 0, .monotonic);
+        } else {
+            _ = @as(*volatile u8, byte).*;
+        }
+    }
+}
+
+pub fn sync(placement: os.Placement, code: *i64) os.Error!void {
+    const ms_sync: c_int = if (builtin.os.tag == .linux) 0x4 else 0x10;
+    while (c.msync(placement.slot.base, placement.mapped_size, ms_sync) != 0) {
+        if (!interrupted()) return refused(code);
+    }
+}
+
+// Files -----------------------------------------------------------------------------------------
+
+pub const code_is_directory: i64 = @backingInt(std.c.E.ISDIR);
+pub const code_not_mappable: i64 = @backingInt(std.c.E.NODEV);
+pub const code_short_read: i64 = @backingInt(std.c.E.IO);
+
+/// Not blocking, since opening a pipe would otherwise wait for its other end. It means nothing for
+/// a regular file.
+pub fn open(path: [*:0]const u8, access: os.Access, code: *i64) os.Error!File {
+    const flags: std.c.O = .{
+        .ACCMODE = switch (access) {
+            .read => .RDONLY,
+            .read_write => .RDWR,
+        },
+        .NONBLOCK = true,
+        .NOCTTY = true,
+        .CLOEXEC = true,
+    };
+    while (true) {
+        const fd = c.open(path, @bitCast(flags));
+        if (fd >= 0) return fd;
+        if (!interrupted()) return refused(code);
+    }
+}
+
+pub fn close(file: File) void {
+    _ = c.close(file);
+}
+
+pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) os.Error!usize {
+    // macOS refuses more than 2 GiB at once.
+    const once_max = 1 << 30;
+    var done: usize = 0;
+    while (done < buffer.len) {
+        const rest = buffer[done..];
+        const position = std.math.cast(i64, offset +| done) orelse return done;
+        const got = c.pread(file, rest.ptr, @min(rest.len, once_max), position);
+        if (got == 0) break;
+        if (got > 0) done += @intCast(got) else if (!interrupted()) return refused(code);
+    }
+    return done;
+}
+
+/// Writes the holes of a file back as the zeros they read as, which gives them blocks. Nobody else
+/// may write to the file meanwhile. `has_holes`: known to have some, so that if the file system
+/// shows none, everything is written back.
+pub fn fillHoles(file: File, size: u64, has_holes: bool, code: *i64) os.Error!void {
+    const seek_data: c_int = if (builtin.os.tag == .linux) 3 else 4;
+    const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
+    const end: i64 = @intCast(size);
+    const first = c.lseek(file, 0, seek_hole);
+    if (first < 0 or first >= end) {
+        if (has_holes) try writeBack(file, 0, end, code);
+        return;
+    }
+    var hole = first;
+    while (hole >= 0 and hole < end) {
+        const data = c.lseek(file, hole, seek_data);
+        // No data after the hole is ENXIO: the hole is the rest.
+        const hole_end = if (data < 0) end else @min(data, end);
+        try writeBack(file, hole, hole_end, code);
+        hole = c.lseek(file, hole_end, seek_hole);
+    }
+}
+
+fn writeBack(file: File, start: i64, end: i64, code: *i64) os.Error!void {
+    var buffer: [16 * 1024]u8 = undefined;
+    var position = start;
+    while (position < end) {
+        const size: usize = @intCast(@min(end - position, buffer.len));
+        const got = try readAt(file, buffer[0..size], @intCast(position), code);
+        // The file has become shorter, and is not to be made longer.
+        if (got == 0) return;
+        var written: usize = 0;
+        while (written < got) {
+            const rest = buffer[written..got];
+            const n = c.pwrite(file, rest.ptr, rest.len, position + @as(i64, @intCast(written)));
+            if (n >= 0) written += @intCast(n) else if (!interrupted()) return refused(code);
+        }
+        position += @intCast(got);
+    }
+}
+
+// Codes -----------------------------------------------------------------------------------------
+
+/// The variant that POSIX describes: glibc gives the plain name to another one, and musl has both
+/// names for this one.
+const strerror_r = @extern(
+    *const fn (code: c_int, buffer: [*]u8, size: usize) callconv(.c) c_int,
+    .{ .name = if (builtin.os.tag == .linux) "__xpg_strerror_r" else "strerror_r" },
+);
+
+pub fn describe(code: i64, buffer: []u8) []const u8 {
+    if (buffer.len == 0) return "";
+    buffer[0] = 0;
+    // What is no errno gets the text for unknown ones; what does not fit is cut.
+    _ = strerror_r(std.math.cast(c_int, code) orelse -1, buffer.ptr, buffer.len);
+    const text = std.mem.sliceTo(buffer, 0);
+    return std.mem.trimEnd(u8, text, ".");
+}
+
+pub fn isMemoryCode(code: i64) bool {
+    return code == @backingInt(std.c.E.NOMEM) or code == @backingInt(std.c.E.AGAIN);
+}
+
+// Threads ---------------------------------------------------------------------------------------
+
+/// The key plus one; 0 until there is one.
+var exit_key: std.atomic.Value(u64) = .init(0);
+var exit_hook: std.atomic.Value(?*const fn (argument: usize) void) = .init(null);
+
+pub fn atThreadExit(hook: *const fn (argument: usize) void, argument: usize) bool {
+    exit_hook.store(hook, .release);
+    const key = exitKey() orelse return false;
+    // A thread whose value is null has no destructor called.
+    return c.pthread_setspecific(key, @ptrFromInt(argument + 1)) == 0;
+}
+
+fn exitKey() ?Key {
+    const known = exit_key.load(.acquire);
+    if (known != 0) return @intCast(known - 1);
+    var key: Key = undefined;
+    if (c.pthread_key_create(&key, callExitHook) != 0) return null;
+    const other = exit_key.cmpxchgStrong(0, @as(u64, key) + 1, .acq_rel, .acquire) orelse return key;
+    _ = c.pthread_key_delete(key);
+    return @intCast(other - 1);
+}
+
+fn callExitHook(value: *anyopaque) callconv(.c) void {
+    exit_hook.load(.acquire).?(@intFromPtr(value) - 1);
+}
+
+const contract = @import("contract.zig");
+const TempFile = @import("../testing/TempFile.zig");
+
+test "devices and pipes open at once and are known as what they are" {
+    const mkfifo = @extern(
+        *const fn (path: [*:0]const u8, mode: std.c.mode_t) callconv(.c) c_int,
+        .{ .name = "mkfifo" },
+    );
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const fifo = try std.mem.concatWithSentinel(
+        std.testing.allocator,
+        u8,
+        &.{ file.path, ".fifo" },
+        0,
+    );
+    defer std.testing.allocator.free(fifo);
+    try std.testing.expectEqual(0, mkfifo(fifo, 0o600));
+    for ([_][*:0]const u8{ fifo, "/dev/null", "/dev/zero" }) |path| {
+        var code: i64 = 0;
+        const opened = try os.open(path, .read, &code);
+        defer os.close(opened);
+        const identity = try os.identify(opened, &code);
+        try std.testing.expect(!identity.regular and !identity.directory);
+    }
+}
+
+test "codes are errno values" {
+    var code: i64 = 0;
+    try std.testing.expectError(error.System, os.reserve(1 << 48, os.granularity(), &code));
+    try std.testing.expectEqual(@backingInt(std.c.E.NOMEM), code);
+    try std.testing.expect(os.isMemoryCode(code));
+    const overflowing = std.math.maxInt(usize) - os.pageSize();
+    try std.testing.expectError(error.System, os.reserve(overflowing, os.granularity(), &code));
+    try std.testing.expect(os.isMemoryCode(code));
+    try std.testing.expectError(error.System, os.open("/dev/null/x", .read, &code));
+    try std.testing.expectEqual(@backingInt(std.c.E.NOTDIR), code);
+    try std.testing.expectError(error.System, os.identify(-1, &code));
+    try std.testing.expectEqual(@backingInt(std.c.E.BADF), code);
+}
+
+test "what cannot be mapped is refused and the slot stays empty" {
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const file: TempFile = try .create("bytes");
+    defer file.deinit();
+    var code: i64 = 0;
+    const opened = try os.open(file.path, .read, &code);
+    defer os.close(opened);
+    // The file is not open for writing.
+    const refusal = os.place(room.slots[0], opened, 5, .shared_write, &code);
+    try std.testing.expectError(error.System, refusal);
+    try std.testing.expectEqual(@backingInt(std.c.E.ACCES), code);
+    try contract.restore(try os.place(room.slots[0], opened, 5, .shared_read, &code));
+}
+
+test "holes are written without a change to the bytes around them" {
+    const size = 400_000;
+    const expected = try std.testing.allocator.alloc(u8, size);
+    defer std.testing.allocator.free(expected);
+    const actual = try std.testing.allocator.alloc(u8, size);
+    defer std.testing.allocator.free(actual);
+    // By system call, by the holes that the file system shows, and by writing all of it back as
+    // where it shows none.
+    for ([_]enum { fill, holes, all }{ .fill, .holes, .all }) |way| {
+        const file: TempFile = try .createSparse(size);
+        defer file.deinit();
+        var code: i64 = 0;
+        const opened = try os.open(file.path, .read_write, &code);
+        defer os.close(opened);
+        @memset(expected, 0);
+        for ([_]usize{ 0, 100_001, size - 1 }) |offset| {
+            expected[offset] = 'b';
+            try std.testing.expectEqual(1, c.pwrite(opened, "b", 1, @intCast(offset)));
+        }
+        try std.testing.expect(hasHole(opened, size));
+        switch (way) {
+            .fill => try os.fill(opened, size, &code),
+            .holes => try fillHoles(opened, size, true, &code),
+            .all => try writeBack(opened, 0, size, &code),
+        }
+        // Blocks that are allocated but not written may still be shown as a hole.
+        if (way != .fill) try std.testing.expect(!hasHole(opened, size));
+        try std.testing.expectEqual(size, try os.readAt(opened, actual, 0, &code));
+        try std.testing.expectEqualSlices(u8, expected, actual);
+    }
+}
+
+fn hasHole(file: File, size: i64) bool {
+    const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
+    return c.lseek(file, 0, seek_hole) < size;
+}
+
+test "touching brings pages in and changes no byte" {
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const bytes = try contract.pattern(2 * pageSize());
+    defer std.testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    for ([_]bool{ false, true }) |write| {
+        const placement = try contract.place(room.slots[0], file.path, bytes.len, .private_write);
+        touch(placement, write);
+        const mapped = room.slots[0].base[0..bytes.len];
+        try std.testing.expectEqualSlices(u8, bytes, mapped);
+        try contract.restore(placement);
+    }
+}
