@@ -68,6 +68,8 @@ reason: []const u8 = "",
 dimension_name: []const u8 = "",
 layer_name: []const u8 = "",
 file_name: []const u8 = "",
+/// Where `setLayerName` keeps what it was given.
+layer_name_storage: [255]u8 = undefined,
 
 /// `return detail.fail(error.BadFormat, "…")`.
 pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
@@ -79,4 +81,31 @@ pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
 pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
     detail.requested = requested;
     return detail.fail(error.AllocationRefused, reason);
+}
+
+/// For a name whose memory goes before the detail does. Cut to 255 bytes, between characters; a
+/// name that is not UTF-8 is left out.
+pub fn setLayerName(detail: *Detail, name: []const u8) void {
+    if (!std.unicode.utf8ValidateSlice(name)) return;
+    var length = @min(name.len, detail.layer_name_storage.len);
+    // 0b10… is inside a character.
+    while (length < name.len and name[length] & 0xc0 == 0x80) length -= 1;
+    @memcpy(detail.layer_name_storage[0..length], name[0..length]);
+    detail.layer_name = detail.layer_name_storage[0..length];
+}
+
+test "a layer's name is kept by value, cut between characters, and left out if it is not text" {
+    var detail: Detail = .{};
+    var name = "weights".*;
+    detail.setLayerName(&name);
+    @memset(&name, '-');
+    try std.testing.expectEqualStrings("weights", detail.layer_name);
+    detail.setLayerName("\xff");
+    try std.testing.expectEqualStrings("weights", detail.layer_name);
+    // 254 bytes and a character of two.
+    const long: [254]u8 = @splat('x');
+    detail.setLayerName(long ++ "ü");
+    try std.testing.expectEqualStrings(&long, detail.layer_name);
+    detail.setLayerName(long ++ "y" ++ long);
+    try std.testing.expectEqualStrings(long ++ "y", detail.layer_name);
 }
