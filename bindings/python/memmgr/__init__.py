@@ -1,0 +1,84 @@
+"""A memory budget for your memory-mapped tables.
+
+A `Manager` owns dimensions of fixed capacity and one exact budget. Load a .npy, .safetensors or
+raw file into a dimension, and read its layers as ndarrays without a copy; replace the file while
+readers go on; let writers in when nobody reads.
+
+    with memmgr.Manager() as manager:
+        dimension = manager.load("D01", "a.safetensors")
+        dimension["weights"]
+
+Sizes are in bytes, times in seconds. Every function may be called from any thread.
+"""
+
+from __future__ import annotations
+
+from . import _log
+from ._dimension import Dimension
+from ._errors import (
+    AllocationError,
+    AlreadyLoadedError,
+    FaultedError,
+    FileAccessError,
+    FormatError,
+    InvalidAccessError,
+    InvalidArgumentError,
+    LimitExceededError,
+    MemmgrError,
+    NotLoadedError,
+    OutOfBoundsError,
+    PoolCorruptionError,
+    UnknownDimensionError,
+    UnknownLayerError,
+    ViewsHeldError,
+    WaitTimeoutError,
+)
+from ._layer import Layer
+from ._manager import DimensionSpec, Manager
+from ._native import lib as _lib
+from ._stats import Capabilities, DimensionStats, Memory, Stats, capabilities, version
+from ._writer import Writer
+
+__all__ = [
+    "AllocationError",
+    "AlreadyLoadedError",
+    "Capabilities",
+    "Dimension",
+    "DimensionSpec",
+    "DimensionStats",
+    "FaultedError",
+    "FileAccessError",
+    "FormatError",
+    "InvalidAccessError",
+    "InvalidArgumentError",
+    "Layer",
+    "LimitExceededError",
+    "Manager",
+    "MemmgrError",
+    "Memory",
+    "NotLoadedError",
+    "OutOfBoundsError",
+    "PoolCorruptionError",
+    "Stats",
+    "UnknownDimensionError",
+    "UnknownLayerError",
+    "ViewsHeldError",
+    "WaitTimeoutError",
+    "Writer",
+    "capabilities",
+    "version",
+]
+
+if _lib.memmgr_version() >> 16 != _lib.MEMMGR_VERSION_MAJOR:
+    raise ImportError(
+        f"memmgr was built for version {_lib.MEMMGR_VERSION_MAJOR} of its native core and has "
+        f"{version()}: install it again"
+    )
+
+__version__ = version()
+
+# Where a name is public is where it says it is from: in tracebacks, in pickles, in help().
+for _name in __all__:
+    globals()[_name].__module__ = __name__
+
+_log.install()

@@ -1,0 +1,315 @@
+"""The one object a process opens: dimensions, and the budget they share."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ._arguments import Path, encode, integer, nanoseconds
+from ._call import call, struct, text
+from ._config import read_config
+from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
+from ._errors import InvalidAccessError, InvalidArgumentError, MemmgrError, UnknownDimensionError
+from ._native import ffi, lib
+from ._pin import releaser
+from ._sizes import parse_size
+from ._stats import Memory, Stats
+from ._words import ON_VIEWS, choice
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclasses.dataclass(frozen=True)
+class DimensionSpec:
+    """A dimension to open.
+
+    Attributes:
+        name: 1 to 63 bytes of UTF-8; None: D01, D02, … by position.
+        capacity: bytes, or such as "20 MiB", rounded up to the page; None: the manager's.
+    """
+
+    name: str | None = None
+    capacity: int | str | None = None
+
+
+Dimensions: TypeAlias = "int | Iterable[str | DimensionSpec] | Mapping[str, int | str | None]"
+
+
+class Manager(Mapping[str, Dimension]):
+    """A memory budget and the dimensions it is for; a mapping of their names to them.
+
+    Opening reserves one contiguous range of addresses for all dimensions and charges their
+    capacities to the budget; no memory is used until a page is touched. Use it in a `with` block,
+    or `close` it. Threads: any, at any time.
+
+    dimensions: how many (named D01, D02, …), their names, or their names and capacities.
+    capacity: of each dimension that does not say, in bytes or such as "20 MiB"; rounded up to the
+        page.
+    limit: of the budget; "default": all regions + the largest capacity once more (one reload at a
+        time) + pool_limit.
+    pool_limit: the part of the default limit that is left to the pools.
+    read_timeout: seconds a reader waits for a writer; None: for ever.
+    populate: touch every page of every region now, if the machine has room for it.
+    gate: how readers and writers exclude each other: "auto" takes the fastest the system has.
+
+    Raises InvalidArgumentError. LimitExceededError: the regions do not fit the limit, or with
+    `populate` the machine. AllocationError: the system refused.
+    """
+
+    def __init__(
+        self,
+        dimensions: Dimensions = 14,
+        *,
+        capacity: int | str = "20 MiB",
+        limit: int | str = "default",
+        pool_limit: int | str = "64 MiB",
+        read_timeout: float | None = 1.0,
+        populate: bool = False,
+        gate: Literal["auto", "atomic"] = "auto",
+    ) -> None:
+        self._handle: Any = ffi.NULL
+        self._closed = True
+        options = struct("memmgr_manager_options")
+        options.capacity = parse_size(capacity, "capacity")
+        options.limit = 0 if limit == "default" else parse_size(limit, "limit")
+        options.pool_limit = parse_size(pool_limit, "pool_limit")
+        # C's 0 is the default of a second, so "not at all" is a nanosecond.
+        options.read_timeout_ns = nanoseconds(read_timeout, "read_timeout") or 1
+        options.flags = choice(_GATE_FLAGS, gate, "gate")
+        if populate:
+            options.flags |= lib.MEMMGR_OPEN_POPULATE
+        # cffi keeps nothing alive for a struct: these names do, until the call is over.
+        names: list[Any] = []
+        if isinstance(dimensions, int):
+            options.dimension_count = integer(
+                dimensions, "dimensions", 1, lib.MEMMGR_DIMENSIONS_MAX
+            )
+        else:
+            specs = _specs(dimensions)
+            c_specs = ffi.new("memmgr_dimension_spec[]", len(specs))
+            for spec, c in zip(specs, c_specs, strict=True):
+                c.struct_size = ffi.sizeof(c)
+                if spec.name is not None:
+                    names.append(ffi.new("char[]", encode(spec.name, "dimension name")))
+                    c.name = names[-1]
+                if spec.capacity is not None:
+                    c.capacity = parse_size(spec.capacity, f"capacity of {spec.name}")
+            options.dimensions, options.dimension_count = c_specs, len(specs)
+        handle_out = ffi.new("memmgr_manager **")
+        call(lib.memmgr_manager_open, options, handle_out)
+        self._handle = handle_out[0]
+        self._closed = False
+        self._release = releaser(self._handle)
+        self._caches = [Cache() for _ in range(options.dimension_count)]
+        self._names: dict[str, int] = {}
+        c_stats = struct("memmgr_dimension_stats")
+        for index in range(options.dimension_count):
+            call(lib.memmgr_dimension_stats_get, self._handle, index, c_stats)
+            self._names[text(c_stats.name)] = index
+
+    @classmethod
+    def from_config(cls, config: Path | Mapping[str, Any]) -> Manager:
+        """A manager from a TOML file, or from what such a file holds.
+
+        Its keys are the options of the constructor; `dimensions` may be a table of names and
+        capacities, and `read_timeout = inf` is for ever. Python 3.10 needs the package tomli.
+
+        Raises FileAccessError: the file cannot be read. FormatError: it is not TOML.
+        InvalidArgumentError: an unknown key. Otherwise as the constructor.
+        """
+        options = config if isinstance(config, Mapping) else read_config(config)
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise InvalidArgumentError(
+                f"unknown configuration keys {', '.join(sorted(unknown))}: "
+                f"want some of {', '.join(_OPTIONS)}",
+                operation="open",
+            )
+        return cls(**options)
+
+    # Dimensions -----------------------------------------------------------------------------
+
+    def __getitem__(self, key: str | int) -> Dimension:
+        """The dimension of that name or index (from 0). Raises UnknownDimensionError."""
+        if isinstance(key, str):
+            index = self._names.get(key)
+            if index is not None:
+                return Dimension(self, index, key)
+            found = ffi.new("uint32_t *")
+            call(lib.memmgr_dimension_find, self._handle, encode(key, "dimension name"), found)
+            return Dimension(self, found[0], key)
+        names = list(self._names)
+        if 0 <= key < len(names):
+            return Dimension(self, key, names[key])
+        raise UnknownDimensionError(
+            f"dimension {key} is not one of 0 to {len(names) - 1}", operation="find"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def load(
+        self,
+        name: str | int,
+        path: Path,
+        *,
+        mode: Mode = "r",
+        prefetch: Prefetch = "lazy",
+        format: Format = "auto",
+        layers: Layers | None = None,
+        manifest: Path | None = None,
+    ) -> Dimension:
+        """Maps a file into a dimension that holds none.
+
+        name: of the dimension, or its index.
+        path: a regular file of 1 byte up to the dimension's capacity.
+        mode: "r": read only. "r+": `write` changes the file. "c": copy on write, `write` changes
+            this process's pages only. "ram": the bytes are read into memory; the only snapshot.
+        prefetch: "lazy": pages come in as they are touched. "populate": all are in on return.
+        format: "auto" tells .npy, .safetensors and raw files by their content.
+        layers, manifest: of a raw file, at most one of the two: the layers themselves, or a JSON
+            file in the shape of the header of safetensors.
+
+        Raises UnknownDimensionError. AlreadyLoadedError: the dimension is, or the file is mapped
+        by this process already and one of the two is "r+". LimitExceededError: the file is larger
+        than the capacity, or a deallocated dimension does not fit the budget again.
+        FileAccessError, FormatError, AllocationError, InvalidArgumentError. ViewsHeldError: views
+        of two unloaded files are held. InvalidAccessError: the manager is closed.
+        """
+        dimension = self[name]
+        dimension._place(lib.memmgr_dimension_load, path, mode, prefetch, format, layers, manifest)
+        return dimension
+
+    # State ----------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """The budget, and what the manager did since it opened. Makes no system call. Raises
+        InvalidAccessError: the manager is closed."""
+        c = struct("memmgr_stats")
+        call(lib.memmgr_stats_get, self._handle, c)
+        return Stats._from(c)
+
+    def reset_peak(self) -> None:
+        """Sets the budget's peak to what is charged now. Raises InvalidAccessError."""
+        call(lib.memmgr_stats_reset_peak, self._handle)
+
+    def memory(self) -> Memory:
+        """How much of all dimensions is in memory. Walks through the process's map.
+
+        Raises AllocationError: the system did not tell. InvalidAccessError: closed."""
+        return self._memory(lib.MEMMGR_NONE)
+
+    def _memory(self, index: int) -> Memory:
+        c = struct("memmgr_memory")
+        call(lib.memmgr_memory_get, self._handle, index, c)
+        return Memory._from(c)
+
+    def dump(self) -> dict[str, Any]:
+        """The whole state, as the library tells it in every language: budget, memory, and of each
+        dimension its state, file, views and layers. Raises InvalidAccessError: closed."""
+        length = ffi.new("size_t *")
+        capacity = 1 << 16
+        while True:
+            buffer = ffi.new("char[]", capacity)
+            try:
+                call(lib.memmgr_dump_json, self._handle, buffer, capacity, length)
+            except InvalidArgumentError:
+                if length[0] < capacity:
+                    raise
+                # Half as much again: it may grow until the next call.
+                capacity = length[0] + length[0] // 2
+            else:
+                dump: dict[str, Any] = json.loads(ffi.buffer(buffer, length[0])[:])
+                return dump
+
+    # Closing --------------------------------------------------------------------------------
+
+    def close(self, on_views: OnViews = "refuse", timeout: float | None = None) -> None:
+        """Closes the manager; from then on everything else raises InvalidAccessError.
+
+        Arrays stay usable whatever happens: their memory lives as long as they do. Closing what
+        is closed does nothing.
+
+        on_views: what arrays that are held mean. "refuse": ViewsHeldError, and nothing changed.
+            "wait": until they are gone. "defer": the address range goes with the last of them.
+        timeout: seconds that "wait" waits; None: for ever.
+
+        Raises ViewsHeldError, WaitTimeoutError.
+        """
+        views = choice(ON_VIEWS, on_views, "on_views")
+        timeout_ns = nanoseconds(timeout, "timeout")
+        if self._closed:
+            return
+        try:
+            call(lib.memmgr_manager_close, self._handle, views, timeout_ns)
+        except InvalidAccessError:
+            # Another thread was first.
+            pass
+        self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes as "defer" does; never raises, so that it cannot displace the block's exception."""
+        with contextlib.suppress(MemmgrError):
+            self.close("defer")
+
+    def __del__(self) -> None:
+        # Nothing is unmapped at the interpreter's end: arrays may outlive this object there.
+        if not self._closed and not sys.is_finalizing():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            self.__exit__(None, None, None)
+
+    # As a mapping it would be compared by its items; it is one object, and hashable.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return "<memmgr.Manager, closed>"
+        try:
+            now = self.stats()
+        except MemmgrError:
+            return "<memmgr.Manager, closed>"
+        return (
+            f"<memmgr.Manager, {now.loaded_count} of {now.dimension_count} dimensions loaded, "
+            f"{now.allocated} of {now.limit} bytes>"
+        )
+
+
+_GATE_FLAGS = {"auto": 0, "atomic": lib.MEMMGR_OPEN_GATE_ATOMIC}
+_OPTIONS = ("dimensions", *(Manager.__init__.__kwdefaults__ or ()))
+
+
+def _specs(dimensions: Iterable[Any] | Mapping[str, Any]) -> list[DimensionSpec]:
+    if isinstance(dimensions, str):
+        raise InvalidArgumentError(f"dimensions is {dimensions!r}, want a number or names")
+    if isinstance(dimensions, Mapping):
+        specs = [DimensionSpec(name, capacity) for name, capacity in dimensions.items()]
+    else:
+        specs = [
+            spec if isinstance(spec, DimensionSpec) else DimensionSpec(spec) for spec in dimensions
+        ]
+    integer(len(specs), "number of dimensions", 1, lib.MEMMGR_DIMENSIONS_MAX)
+    return specs

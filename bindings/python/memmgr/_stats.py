@@ -1,0 +1,168 @@
+"""What the library reports, as frozen dataclasses. All sizes are in bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from ._call import CData, call, struct, text
+from ._native import lib
+from ._words import CODES, FORMATS, GATES, MODES, PREFETCHES, STATES, word
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stats:
+    """A manager's budget, and what it did since it opened.
+
+    Attributes:
+        dimension_count, loaded_count: dimensions, and how many of them are loaded.
+        gate: `"atomic"` or `"asymmetric"`, what this manager uses.
+        allocated, peak, limit: bytes charged now, the most there ever were, and the limit.
+        pool_limit: the part of the default limit that is left to the pools.
+        reserved: bytes of address space.
+        mapped: bytes of all generations mapped, replaced ones whose views live included.
+        views: views held now.
+        loads, reloads, unloads: calls that succeeded.
+        refusals: charges that the budget refused.
+    """
+
+    dimension_count: int
+    loaded_count: int
+    gate: str
+    allocated: int
+    peak: int
+    limit: int
+    pool_limit: int
+    reserved: int
+    mapped: int
+    views: int
+    loads: int
+    reloads: int
+    unloads: int
+    refusals: int
+
+    @classmethod
+    def _from(cls, c: CData) -> Stats:
+        return _copy(cls, c, gate=word(GATES, c.gate))
+
+
+@dataclasses.dataclass(frozen=True)
+class DimensionStats:
+    """A dimension as it was at one moment; None and 0 where its state has no such thing.
+
+    Attributes:
+        name, dimension: its name and its index.
+        state: `"empty"`, `"loaded"`, `"writing"`, `"unloading"`, `"deallocated"` or `"faulted"`.
+        mode, prefetch, format: how the file is loaded, in the words of `Manager.load`.
+        layer_count: layers of the file.
+        address, capacity, charged: of the region: its address, bytes of it, bytes charged.
+        generation, generation_address: which version is loaded (from 1), and where.
+        path, file_size, file_device, file_inode, file_mtime_ns: the file as it was loaded.
+        views: views held of what is loaded.
+        retiring_views: views held of generations before it, which wait for the last of them.
+    """
+
+    name: str
+    dimension: int
+    state: str
+    mode: str | None
+    prefetch: str | None
+    format: str | None
+    layer_count: int
+    address: int
+    capacity: int
+    charged: int
+    generation: int
+    generation_address: int
+    path: str | None
+    file_size: int
+    file_device: int
+    file_inode: int
+    file_mtime_ns: int
+    views: int
+    retiring_views: int
+
+    @classmethod
+    def _from(cls, c: CData) -> DimensionStats:
+        path = text(c.file_name) or None
+        return _copy(
+            cls,
+            c,
+            name=text(c.name),
+            state=word(STATES, c.state),
+            mode=word(MODES, c.mode) if path else None,
+            prefetch=word(PREFETCHES, c.prefetch) if path else None,
+            format=word(FORMATS, c.format) if path else None,
+            path=path,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """The four numbers that "how much memory is it?" can mean.
+
+    Attributes:
+        reserved: bytes of address space.
+        mapped: bytes of it that a file or memory stands behind.
+        resident: bytes of pages of it that this process has in memory now.
+        private_dirty: bytes of pages that only this process has, with no file to go back to.
+    """
+
+    reserved: int
+    mapped: int
+    resident: int
+    private_dirty: int
+
+    @classmethod
+    def _from(cls, c: CData) -> Memory:
+        return _copy(cls, c)
+
+
+@dataclasses.dataclass(frozen=True)
+class Capabilities:
+    """What the library does on this machine.
+
+    Attributes:
+        gate: `"asymmetric"` or `"atomic"`, what a manager uses unless it is told otherwise.
+        page_size: unit of protection and of residency.
+        granularity: alignment that the system demands of a mapping's address.
+        atomic_placement: whether a file is mapped over its region in one step.
+        system_code_kind: `"errno"` or `"GetLastError"`, what `system_code` of an error is.
+    """
+
+    gate: str
+    page_size: int
+    granularity: int
+    atomic_placement: bool
+    system_code_kind: str
+
+    @classmethod
+    def _from(cls, c: CData) -> Capabilities:
+        return _copy(
+            cls,
+            c,
+            gate=word(GATES, c.gate),
+            atomic_placement=bool(c.atomic_placement),
+            system_code_kind=word(CODES, c.system_code_kind),
+        )
+
+
+def _copy(cls: type[_T], c: CData, **translated: Any) -> _T:
+    """A `cls` from the fields of the same names, except those given in words."""
+    names = {field.name for field in dataclasses.fields(cls)} - translated.keys()  # type: ignore[arg-type]
+    return cls(**translated, **{name: getattr(c, name) for name in names})
+
+
+def capabilities() -> Capabilities:
+    """What the library does on this machine; the same for the whole process. Any thread."""
+    c = struct("memmgr_capabilities")
+    call(lib.memmgr_capabilities_get, c)
+    return Capabilities._from(c)
+
+
+def version() -> str:
+    """The version of the native core that is running, such as `"0.1.0"`. Any thread."""
+    number = lib.memmgr_version()
+    return f"{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}"
