@@ -136,8 +136,13 @@ pub const unreserve: fn (base: [*]u8, size: usize) void = backend.unreserve;
 pub const carve: fn (slot: Slot, code: *i64) Error!void = backend.carve;
 /// Maps the first `size` bytes of `file` over the start of a carved, empty slot. The rest of the
 /// last page reads as zeros. The file may be closed afterwards.
-pub const place: fn (slot: Slot, file: File, size: usize, sharing: Sharing, code: *i64) Error!Placement =
-    backend.place;
+pub const place: fn (
+    slot: Slot,
+    file: File,
+    size: usize,
+    sharing: Sharing,
+    code: *i64,
+) Error!Placement = backend.place;
 /// Puts zeroed private memory for `size` bytes at the start of a carved, empty slot; huge pages
 /// are asked for where the system has them.
 pub const commit: fn (slot: Slot, size: usize, code: *i64) Error!Placement = backend.commit;

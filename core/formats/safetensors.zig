@@ -562,7 +562,7 @@ test "what is not a manifest is refused with the reason and the place" {
     try testing.expectEqualStrings("header is longer than 100,000,000 bytes", detail.reason);
 }
 
-test "a refusal names the layer, in memory that outlives the header" {
+test "a refusal names the layer, in memory that outlives the header (R9.1)" {
     var detail: Detail = .{};
     const unknown = testFile(testLayer("\"F33\"", "[2]", "[0,8]"), 8);
     try testing.expectError(

@@ -51,6 +51,23 @@ pub fn restore(placement: os.Placement) !void {
     try os.restore(placement, &code);
 }
 
+/// True in an emulator of a single process (qemu-user). It passes on neither advice about pages
+/// nor their size, and cannot map the last page of a file for shared writing if the machine's
+/// pages are smaller and the file does not fill it. It has told this process of another entry
+/// point than the kernel told the emulator, whose name for itself it lets through.
+pub fn emulated() bool {
+    if (builtin.os.tag != .linux) return false;
+    const getauxval = @extern(*const fn (c_ulong) callconv(.c) c_ulong, .{ .name = "getauxval" });
+    var words: [128]u64 = undefined;
+    var code: i64 = 0;
+    const file = os.open("/proc/thread-self/auxv", .read, &code) catch unreachable;
+    defer os.close(file);
+    _ = os.readAt(file, std.mem.asBytes(&words), 0, &code) catch unreachable;
+    var i: usize = 0;
+    while (words[i] != std.elf.AT.ENTRY) i += 2;
+    return words[i + 1] != getauxval(std.elf.AT.ENTRY);
+}
+
 fn expectFile(expected: []const u8, path: [*:0]const u8) !void {
     var code: i64 = 0;
     const file = try os.open(path, .read, &code);
@@ -111,6 +128,7 @@ test "a placed file reads as its bytes, then as zeros up to the page" {
         const file: TempFile = try .create(bytes);
         defer file.deinit();
         for (std.enums.values(os.Sharing)) |sharing| {
+            if (sharing == .shared_write and size % page != 0 and emulated()) continue;
             const placement = try place(room.slots[1], file.path, size, sharing);
             try testing.expectEqual(std.mem.alignForward(usize, size, page), placement.mapped_size);
             try testing.expectEqual(sharing, placement.sharing.?);
@@ -155,23 +173,26 @@ test "slots are filled and emptied without their neighbours noticing" {
 test "only a shared write reaches the file" {
     const room: Room = try .init();
     defer room.deinit();
-    const file: TempFile = try .create("0123456789");
+    const size = if (emulated()) os.pageSize() else os.pageSize() + 10;
+    const bytes = try pattern(size);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
     defer file.deinit();
 
-    const private = try place(room.slots[0], file.path, 10, .private_write);
-    room.slots[0].base[0] = 'p';
+    const private = try place(room.slots[0], file.path, size, .private_write);
+    room.slots[0].base[0] +%= 1;
     var code: i64 = 0;
     try os.flush(private, &code);
-    try expectFile("0123456789", file.path);
+    try expectFile(bytes, file.path);
 
-    const shared = try place(room.slots[1], file.path, 10, .shared_write);
-    room.slots[1].base[9] = 's';
-    // What lies behind the file's end is nobody's.
-    room.slots[1].base[10] = 'x';
+    const shared = try place(room.slots[1], file.path, size, .shared_write);
+    // What lies behind the file's end, to the end of the page, is nobody's.
+    for (room.slots[1].base[size - 1 .. shared.mapped_size]) |*byte| byte.* +%= 1;
+    bytes[size - 1] +%= 1;
     try os.flush(shared, &code);
     try restore(shared);
     try restore(private);
-    try expectFile("012345678s", file.path);
+    try expectFile(bytes, file.path);
 }
 
 test "committed memory is zero each time" {
@@ -207,15 +228,16 @@ test "populating and evicting change no byte" {
     defer file.deinit();
     var code: i64 = 0;
     for (std.enums.values(os.Sharing)) |sharing| {
+        if (sharing == .shared_write and emulated()) continue;
         for ([_]bool{ false, true }) |for_write| {
             const placement = try place(room.slots[0], file.path, size, sharing);
             try os.populate(placement, for_write, &code);
-            if (placement.writable()) room.slots[0].base[1] = 'w';
+            const mapped = room.slots[0].base[0..size];
+            try testing.expectEqualSlices(u8, bytes, mapped);
+            if (placement.writable()) mapped[1] +%= 1;
             os.evict(placement);
-            try testing.expectEqual(bytes[0], room.slots[0].base[0]);
-            if (placement.writable()) try testing.expectEqual('w', room.slots[0].base[1]);
-            try testing.expectEqualSlices(u8, bytes[2..], room.slots[0].base[2..size]);
-            room.slots[0].base[1] = if (placement.writable()) bytes[1] else continue;
+            if (placement.writable()) mapped[1] -%= 1;
+            try testing.expectEqualSlices(u8, bytes, mapped);
             try restore(placement);
         }
     }
@@ -369,7 +391,8 @@ test "a futex wait ends by the wrong value, by time, and by being woken" {
     };
     var done: std.atomic.Value(u32) = .init(0);
     var threads: [3]std.Thread = undefined;
-    for (&threads, [_]?u64{ null, 3600 * std.time.ns_per_s, std.math.maxInt(u64) }) |*thread, timeout| {
+    const timeouts = [_]?u64{ null, 3600 * std.time.ns_per_s, std.math.maxInt(u64) };
+    for (&threads, timeouts) |*thread, timeout| {
         thread.* = try .spawn(.{}, Waiter.run, .{ &word, &done, timeout });
     }
     // Time for them to fall asleep; if one has not, it finds the word changed.
@@ -448,7 +471,8 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
         .populate, .flush => {
             const placement = try os.place(slot, file, size, .shared_write, code);
             defer restore(placement) catch unreachable;
-            try if (call == .flush) os.flush(placement, code) else os.populate(placement, true, code);
+            if (call == .flush) try os.flush(placement, code);
+            if (call == .populate) try os.populate(placement, true, code);
         },
         .memory_use => _ = try os.memoryUse(slot.base, slot.size, code),
         .open => os.close(try os.open(path, .read, code)),

@@ -54,12 +54,10 @@ pub fn threadId() u64 {
 pub fn memoryAvailable() ?u64 {
     var least: ?u64 = null;
     var buffer: [8192]u8 = undefined;
-    if (readFile("/proc/meminfo", &buffer)) |text| {
-        // In KiB.
-        if (field(text, "MemAvailable:")) |kib| least = kib *| 1024;
-    }
+    // In KiB.
+    if (field(readFile("/proc/meminfo", &buffer), "MemAvailable:")) |kib| least = kib *| 1024;
     var groups_buffer: [4096]u8 = undefined;
-    const groups = readFile("/proc/self/cgroup", &groups_buffer) orelse return least;
+    const groups = readFile("/proc/self/cgroup", &groups_buffer);
     var lines = std.mem.tokenizeScalar(u8, groups, '\n');
     while (lines.next()) |line| {
         var parts = std.mem.splitScalar(u8, line, ':');
@@ -92,49 +90,48 @@ fn groupHeadroom(version: GroupVersion, path: []const u8) ?u64 {
 }
 
 fn headroomOf(version: GroupVersion, group: []const u8) ?u64 {
-    const names: struct { root: []const u8, limit: []const u8, used: []const u8, cache: []const u8 } =
-        switch (version) {
-            .one => .{
-                .root = "/sys/fs/cgroup/memory",
-                .limit = "memory.limit_in_bytes",
-                .used = "memory.usage_in_bytes",
-                .cache = "total_inactive_file ",
-            },
-            .two => .{
-                .root = "/sys/fs/cgroup",
-                .limit = "memory.max",
-                .used = "memory.current",
-                .cache = "inactive_file ",
-            },
-        };
+    const Names = struct { root: []const u8, limit: []const u8, used: []const u8, cache: []const u8 };
+    const names: Names = switch (version) {
+        .one => .{
+            .root = "/sys/fs/cgroup/memory",
+            .limit = "memory.limit_in_bytes",
+            .used = "memory.usage_in_bytes",
+            .cache = "total_inactive_file ",
+        },
+        .two => .{
+            .root = "/sys/fs/cgroup",
+            .limit = "memory.max",
+            .used = "memory.current",
+            .cache = "inactive_file ",
+        },
+    };
     var buffer: [8192]u8 = undefined;
-    // "max" is no number: no limit here.
-    const limit = number(groupFile(names.root, group, names.limit, &buffer) orelse return null) orelse
-        return null;
-    const used = number(groupFile(names.root, group, names.used, &buffer) orelse return null) orelse
-        return null;
-    const stat = groupFile(names.root, group, "memory.stat", &buffer) orelse "";
+    // A group without a limit has "max" there, which is no number.
+    const limit = number(groupFile(names.root, group, names.limit, &buffer)) orelse return null;
+    const used = number(groupFile(names.root, group, names.used, &buffer)) orelse return null;
+    const stat = groupFile(names.root, group, "memory.stat", &buffer);
     const cache = field(stat, names.cache) orelse 0;
     return limit -| (used -| cache);
 }
 
-fn groupFile(root: []const u8, group: []const u8, name: []const u8, buffer: []u8) ?[]const u8 {
+fn groupFile(root: []const u8, group: []const u8, name: []const u8, buffer: []u8) []const u8 {
     var path: [linux.PATH_MAX]u8 = undefined;
     var end: usize = 0;
     for ([_][]const u8{ root, group, "/", name, "\x00" }) |part| {
-        if (part.len > path.len - end) return null;
+        if (part.len > path.len - end) return "";
         @memcpy(path[end..][0..part.len], part);
         end += part.len;
     }
     return readFile(path[0 .. end - 1 :0], buffer);
 }
 
-/// The first bytes of a file of the kernel's, as many as the buffer holds.
-fn readFile(path: [*:0]const u8, buffer: []u8) ?[]const u8 {
+/// The first bytes of a file of the kernel's, as many as the buffer holds; none if there is no
+/// such file.
+fn readFile(path: [*:0]const u8, buffer: []u8) []const u8 {
     var code: i64 = 0;
-    const file = open(path, .read, &code) catch return null;
+    const file = open(path, .read, &code) catch return "";
     defer close(file);
-    const size = readAt(file, buffer, 0, &code) catch return null;
+    const size = readAt(file, buffer, 0, &code) catch return "";
     return buffer[0..size];
 }
 
@@ -396,7 +393,7 @@ const MapEntry = struct { start: usize, end: usize, inode: u64, access: [4]u8 };
 fn mapEntry(address: usize) !?MapEntry {
     const buffer = try testing.allocator.alloc(u8, 1 << 20);
     defer testing.allocator.free(buffer);
-    var lines = std.mem.tokenizeScalar(u8, readFile("/proc/self/maps", buffer).?, '\n');
+    var lines = std.mem.tokenizeScalar(u8, readFile("/proc/self/maps", buffer), '\n');
     while (lines.next()) |line| {
         var words = std.mem.tokenizeAny(u8, line, " -");
         const start = try std.fmt.parseInt(usize, words.next().?, 16);
@@ -412,19 +409,8 @@ fn mapEntry(address: usize) !?MapEntry {
     return null;
 }
 
-/// An emulator of one process passes on neither advice about pages nor, maybe, their size. It has
-/// told this process of another entry point than the kernel told the emulator.
-fn emulated() bool {
-    const getauxval = @extern(*const fn (c_ulong) callconv(.c) c_ulong, .{ .name = "getauxval" });
-    var buffer: [1024]u8 = undefined;
-    const auxv = readFile("/proc/thread-self/auxv", &buffer).?;
-    const words = std.mem.bytesAsSlice(u64, auxv[0 .. auxv.len - auxv.len % 16]);
-    var i: usize = 0;
-    while (words[i] != std.elf.AT.ENTRY) i += 2;
-    return words[i + 1] != getauxval(std.elf.AT.ENTRY);
-}
-
 test "every visible slot is an entry of the map by itself, empty, placed or committed" {
+    if (contract.emulated()) return error.SkipZigTest;
     const room: contract.Room = try .init();
     defer room.deinit();
     const file: TempFile = try .create("bytes");
@@ -449,8 +435,6 @@ test "every visible slot is an entry of the map by itself, empty, placed or comm
 }
 
 fn expectEntries(room: contract.Room) !void {
-    // Emulators show no advice, and so nothing that keeps the slots apart.
-    if (emulated()) return;
     for (room.slots) |slot| {
         const entry = (try mapEntry(@intFromPtr(slot.base))).?;
         if (slot.visible) {
@@ -463,19 +447,21 @@ fn expectEntries(room: contract.Room) !void {
 }
 
 test "a reservation given back leaves no address behind" {
+    if (contract.emulated()) return error.SkipZigTest;
     var code: i64 = 0;
     const size = 64 << 20;
     const base = try os.reserve(size, 2 << 20, &code);
-    // The page before it and the page behind it are not its own; the former is its guard.
+    // The page before it is its guard.
     try testing.expectEqualStrings("---p", &(try mapEntry(@intFromPtr(base) - 1)).?.access);
     os.unreserve(base, size);
-    for ([_]usize{ @intFromPtr(base) - 1, @intFromPtr(base), @intFromPtr(base) + size - 1 }) |address| {
+    const start = @intFromPtr(base);
+    for ([_]usize{ start - 1, start, start + size - 1 }) |address| {
         try testing.expectEqual(null, try mapEntry(address));
     }
 }
 
 test "the four kinds of memory are told apart to the page" {
-    if (emulated()) return error.SkipZigTest;
+    if (contract.emulated()) return error.SkipZigTest;
     const room: contract.Room = try .init();
     defer room.deinit();
     var code: i64 = 0;
@@ -514,7 +500,7 @@ fn expectUse(slot: os.Slot, resident: u64, private_dirty: u64) !void {
 }
 
 test "populating what the file no longer has is an error and no signal" {
-    if (emulated()) return error.SkipZigTest;
+    if (contract.emulated()) return error.SkipZigTest;
     const room: contract.Room = try .init();
     defer room.deinit();
     const file: TempFile = try .createSparse(3 * pageSize());

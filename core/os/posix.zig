@@ -10,7 +10,14 @@ const std = @import("std");
 const os = @import("../os.zig");
 
 const c = struct {
-    extern "c" fn mmap(address: ?*anyopaque, size: usize, prot: c_int, flags: c_int, fd: c_int, offset: i64) *anyopaque;
+    extern "c" fn mmap(
+        address: ?*anyopaque,
+        size: usize,
+        prot: PROT,
+        flags: MAP,
+        fd: c_int,
+        offset: i64,
+    ) *anyopaque;
     extern "c" fn munmap(address: *anyopaque, size: usize) c_int;
     extern "c" fn madvise(address: *anyopaque, size: usize, advice: c_int) c_int;
     extern "c" fn msync(address: *anyopaque, size: usize, flags: c_int) c_int;
@@ -19,11 +26,16 @@ const c = struct {
     extern "c" fn pread(fd: c_int, buffer: [*]u8, size: usize, offset: i64) isize;
     extern "c" fn pwrite(fd: c_int, buffer: [*]const u8, size: usize, offset: i64) isize;
     extern "c" fn lseek(fd: c_int, offset: i64, whence: c_int) i64;
-    extern "c" fn pthread_key_create(key: *Key, destructor: *const fn (*anyopaque) callconv(.c) void) c_int;
+    extern "c" fn pthread_key_create(
+        key: *Key,
+        destructor: *const fn (*anyopaque) callconv(.c) void,
+    ) c_int;
     extern "c" fn pthread_key_delete(key: Key) c_int;
     extern "c" fn pthread_setspecific(key: Key, value: ?*const anyopaque) c_int;
 };
 
+const MAP = std.c.MAP;
+const PROT = std.c.PROT;
 const Key = std.c.pthread_key_t;
 
 pub const File = c_int;
@@ -43,16 +55,6 @@ pub fn interrupted() bool {
 
 // Address space ---------------------------------------------------------------------------------
 
-const prot_none: c_int = 0;
-const prot_read: c_int = 1;
-const prot_write: c_int = 2;
-
-const map_shared: c_int = 0x1;
-const map_private: c_int = 0x2;
-const map_fixed: c_int = 0x10;
-const map_anonymous: c_int = if (builtin.os.tag == .linux) 0x20 else 0x1000;
-const map_noreserve: c_int = if (builtin.os.tag == .linux) 0x4000 else 0x40;
-
 /// What anonymous memory has instead of a file's descriptor. On macOS it can also be a tag, and
 /// neighbours with other tags are not merged.
 pub const no_tag: c_int = -1;
@@ -61,7 +63,14 @@ pub fn pageSize() usize {
     return std.heap.pageSize();
 }
 
-fn map(address: ?[*]u8, size: usize, prot: c_int, flags: c_int, fd: c_int, code: *i64) os.Error![*]u8 {
+fn map(
+    address: ?[*]u8,
+    size: usize,
+    prot: PROT,
+    flags: MAP,
+    fd: c_int,
+    code: *i64,
+) os.Error![*]u8 {
     const mapped = c.mmap(address, size, prot, flags, fd, 0);
     if (@intFromPtr(mapped) == std.math.maxInt(usize)) return refused(code);
     return @ptrCast(mapped);
@@ -75,9 +84,10 @@ pub fn reserve(size: usize, alignment: usize, tag: c_int, code: *i64) os.Error![
         code.* = @backingInt(std.c.E.NOMEM);
         return error.System;
     };
-    const flags = map_private | map_anonymous | map_noreserve;
-    const start = try map(null, total, prot_none, flags, tag, code);
-    const base: [*]u8 = @ptrFromInt(std.mem.alignForward(usize, @intFromPtr(start) + guard, alignment));
+    const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    const start = try map(null, total, .{}, flags, tag, code);
+    const first = std.mem.alignForward(usize, @intFromPtr(start) + guard, alignment);
+    const base: [*]u8 = @ptrFromInt(first);
     const front = @intFromPtr(base) - guard - @intFromPtr(start);
     if (front > 0) unmap(start, front);
     unmap(base + size, total - front - guard - size);
@@ -96,8 +106,8 @@ fn unmap(base: [*]u8, size: usize) void {
 
 /// Puts a reservation without access over a whole slot, whatever stood there.
 pub fn clear(slot: os.Slot, tag: c_int, code: *i64) os.Error!void {
-    const flags = map_private | map_anonymous | map_noreserve | map_fixed;
-    _ = try map(slot.base, slot.size, prot_none, flags, tag, code);
+    const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
+    _ = try map(slot.base, slot.size, .{}, flags, tag, code);
 }
 
 pub fn place(
@@ -108,15 +118,15 @@ pub fn place(
     code: *i64,
 ) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
-    const prot: c_int = switch (sharing) {
-        .shared_read => prot_read,
-        .shared_write, .private_write => prot_read | prot_write,
+    const prot: PROT = .{ .READ = true, .WRITE = sharing != .shared_read };
+    const flags: MAP = .{
+        .TYPE = switch (sharing) {
+            .shared_read, .shared_write => .SHARED,
+            .private_write => .PRIVATE,
+        },
+        .FIXED = true,
     };
-    const flags: c_int = switch (sharing) {
-        .shared_read, .shared_write => map_shared,
-        .private_write => map_private,
-    };
-    _ = try map(slot.base, size, prot, flags | map_fixed, file, code);
+    _ = try map(slot.base, size, prot, flags, file, code);
     return .{
         .slot = slot,
         .mapped_size = std.mem.alignForward(usize, size, pageSize()),
@@ -126,8 +136,8 @@ pub fn place(
 
 pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
-    const flags = map_private | map_anonymous | map_fixed;
-    _ = try map(slot.base, size, prot_read | prot_write, flags, no_tag, code);
+    const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
+    _ = try map(slot.base, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
     return .{
         .slot = slot,
         .mapped_size = std.mem.alignForward(usize, size, pageSize()),
@@ -136,8 +146,8 @@ pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
 }
 
 pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {
-    const flags = map_private | map_anonymous | map_noreserve;
-    return map(null, size, prot_read | prot_write, flags, no_tag, code);
+    const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
+    return map(null, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
 }
 
 // Pages -----------------------------------------------------------------------------------------
@@ -163,8 +173,7 @@ pub fn touch(placement: os.Placement, write: bool) void {
 }
 
 pub fn sync(placement: os.Placement, code: *i64) os.Error!void {
-    const ms_sync: c_int = if (builtin.os.tag == .linux) 0x4 else 0x10;
-    while (c.msync(placement.slot.base, placement.mapped_size, ms_sync) != 0) {
+    while (c.msync(placement.slot.base, placement.mapped_size, std.c.MSF.SYNC) != 0) {
         if (!interrupted()) return refused(code);
     }
 }
@@ -212,12 +221,13 @@ pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) os.Error!usize 
     return done;
 }
 
+const seek_data: c_int = if (builtin.os.tag == .linux) 3 else 4;
+const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
+
 /// Writes the holes of a file back as the zeros they read as, which gives them blocks. Nobody else
 /// may write to the file meanwhile. `has_holes`: known to have some, so that if the file system
 /// shows none, everything is written back.
 pub fn fillHoles(file: File, size: u64, has_holes: bool, code: *i64) os.Error!void {
-    const seek_data: c_int = if (builtin.os.tag == .linux) 3 else 4;
-    const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
     const end: i64 = @intCast(size);
     const first = c.lseek(file, 0, seek_hole);
     if (first < 0 or first >= end) {
@@ -292,7 +302,8 @@ fn exitKey() ?Key {
     if (known != 0) return @intCast(known - 1);
     var key: Key = undefined;
     if (c.pthread_key_create(&key, callExitHook) != 0) return null;
-    const other = exit_key.cmpxchgStrong(0, @as(u64, key) + 1, .acq_rel, .acquire) orelse return key;
+    const other = exit_key.cmpxchgStrong(0, @as(u64, key) + 1, .acq_rel, .acquire) orelse
+        return key;
     _ = c.pthread_key_delete(key);
     return @intCast(other - 1);
 }
@@ -390,7 +401,6 @@ test "holes are written without a change to the bytes around them" {
 }
 
 fn hasHole(file: File, size: i64) bool {
-    const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
     return c.lseek(file, 0, seek_hole) < size;
 }
 

@@ -1,0 +1,135 @@
+//! Who is inside: per-thread counters of pins, for all dimensions of one manager.
+//!
+//! Every thread has a row of its own, in it a cell for each dimension, in that an `in` and an
+//! `out` counter for each of the dimension's two slots. Entering moves `in`, leaving `out`; the
+//! views held are the sum of all `in` less the sum of all `out`. A view may be released by another
+//! thread: then the two moves are in different rows, and only the sums balance.
+//!
+//! Invariant: a thread moves only counters of its own row, so a plain load, add and store loses
+//! nothing (it must not be interrupted by a signal handler that does the same). The row of the
+//! crowd is shared and moved atomically, as are all rows where the system has no process-wide
+//! barrier. Counters are 64 bits wide and never reset: no number of outstanding views wraps them.
+//! Rows are permanent memory; a row outlives its thread and goes to the next one with its counts.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Lock = @import("Lock.zig");
+const threads = @import("threads.zig");
+
+const Counters = @This();
+const Atomic = std.atomic.Value;
+
+const Side = enum { in, out };
+
+/// One dimension in one row: both slots in half a cache line.
+const Cell = extern struct {
+    in: [2]Atomic(u64),
+    out: [2]Atomic(u64),
+};
+
+/// Rows are two cache lines apart at least: neighbours are fetched in pairs.
+const row_alignment = 128;
+/// Rows that are obtained together.
+const chunk_rows = 64;
+
+rows: [threads.count_max]Atomic(?[*]Cell),
+/// True: a row's owner moves it by plain stores, and the rare side issues the barrier.
+asymmetric: bool,
+row_size: usize,
+lock: Lock,
+chunks: [threads.count_max / chunk_rows]?[*]u8,
+
+/// For zeroed memory. `dimension_count` is fixed for the life of the memory, because rows are.
+pub fn init(counters: *Counters, dimension_count: usize, code: *i64) os.Error!void {
+    counters.row_size = std.mem.alignForward(usize, dimension_count * @sizeOf(Cell), row_alignment);
+    _ = try counters.addRow(threads.crowd, code);
+}
+
+/// A thread is about to enter.
+pub inline fn in(counters: *Counters, dimension: u32, slot: u1) void {
+    counters.add(.in, dimension, slot);
+}
+
+/// A thread has left. Everything it read before is ordered before it.
+pub inline fn out(counters: *Counters, dimension: u32, slot: u1) void {
+    counters.add(.out, dimension, slot);
+}
+
+inline fn add(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
+    const index = threads.index();
+    const row = counters.rows[index].load(.monotonic) orelse {
+        return counters.addFirst(side, dimension, slot);
+    };
+    counters.addTo(side, row, index, dimension, slot);
+}
+
+inline fn addTo(
+    counters: *Counters,
+    comptime side: Side,
+    row: [*]Cell,
+    index: u32,
+    dimension: u32,
+    slot: u1,
+) void {
+    const counter = &@field(row[dimension], @tagName(side))[slot];
+    if (counters.asymmetric and index != threads.crowd) {
+        counter.store(counter.load(.monotonic) +% 1, .release);
+        // What follows (the gate's second look at its word or at its drain flag) must come after
+        // the store in the instruction stream; the rare side's barrier does the rest.
+        asm volatile ("" ::: .{ .memory = true });
+    } else {
+        _ = counter.fetchAdd(1, .seq_cst);
+    }
+}
+
+/// The first time that this thread meets this manager.
+fn addFirst(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
+    @branchHint(.cold);
+    var code: i64 = 0;
+    const index = threads.register();
+    if (counters.addRow(index, &code)) |row| {
+        counters.addTo(side, row, index, dimension, slot);
+    } else |_| {
+        // No memory for a row: the crowd's was obtained when the manager opened.
+        const row = counters.rows[threads.crowd].load(.monotonic).?;
+        counters.addTo(side, row, threads.crowd, dimension, slot);
+    }
+}
+
+fn addRow(counters: *Counters, index: u32, code: *i64) os.Error![*]Cell {
+    counters.lock.lock();
+    defer counters.lock.unlock();
+    if (counters.rows[index].load(.monotonic)) |row| return row;
+    const chunk = &counters.chunks[index / chunk_rows];
+    if (chunk.* == null) {
+        chunk.* = try os.permanent(chunk_rows * counters.row_size, code);
+    }
+    const offset = (index % chunk_rows) * counters.row_size;
+    const row: [*]Cell = @ptrCast(@alignCast(chunk.*.? + offset));
+    counters.rows[index].store(row, .release);
+    return row;
+}
+
+/// Makes every thread's move of a counter visible to the sums that follow, or its look at what
+/// was stored before still to come.
+pub fn barrier(counters: *const Counters) void {
+    if (counters.asymmetric) os.processBarrier();
+}
+
+/// Views held in a slot. Exact once the gate refuses newcomers and the barrier was issued; else a
+/// figure of the moment. `out` is summed before `in`: a thread that enters and leaves in between
+/// is then counted too often, never too seldom.
+pub fn held(counters: *const Counters, dimension: u32, slot: u1) u64 {
+    const outs = counters.sum(.out, dimension, slot);
+    const ins = counters.sum(.in, dimension, slot);
+    return ins -% outs;
+}
+
+fn sum(counters: *const Counters, comptime side: Side, dimension: u32, slot: u1) u64 {
+    var total: u64 = 0;
+    for (counters.rows[0..threads.limit()]) |*entry| {
+        const row = entry.load(.acquire) orelse continue;
+        total +%= @field(row[dimension], @tagName(side))[slot].load(.seq_cst);
+    }
+    return total;
+}

@@ -1,0 +1,988 @@
+//! A named place of fixed capacity: two slots, the generations in them, and who may do what when.
+//!
+//! Readers go through the gate and never take the lock, except to wait for a writer. The rare side
+//! takes the lock for moments only; what takes long (reading a file, waiting for views) goes on
+//! with the lock free and `activity` set, and other rare operations wait for that. Whoever unlocks
+//! looks after the messages that leavers left meanwhile, so a leaver never waits for the lock.
+//!
+//! Charges: the dimension is charged its capacity for the region, or for each generation in its
+//! slots if those are more (`charges`). The charge is moved under the lock, in the same step as
+//! what it pays for, so that the budget is exact at every moment somebody else can look.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Budget = @import("Budget.zig");
+const Counters = @import("Counters.zig");
+const Deadline = @import("Deadline.zig");
+const Detail = @import("Detail.zig");
+const Gate = @import("Gate.zig");
+const Generation = @import("Generation.zig");
+const Layers = @import("Layers.zig");
+const Lock = @import("Lock.zig");
+const Log = @import("Log.zig");
+
+const Dimension = @This();
+const Atomic = std.atomic.Value;
+const Error = Detail.Error;
+
+/// Bytes of a name (MEMMGR_DIMENSION_NAME_SIZE counts the NUL).
+pub const name_size_max = 63;
+
+/// A look at the views held may meet a reader that is about to be refused: it is gone sooner.
+pub const transient_ns = std.time.ns_per_ms;
+
+const Activity = enum {
+    none,
+    /// A file is being read and mapped into the free slot.
+    loading,
+    /// Somebody waits until the current generation has no views.
+    draining,
+    /// The manager looks whether it can close.
+    closing,
+};
+
+pub const OnViews = enum(u32) { refuse = 0, wait = 1, @"defer" = 2 };
+
+/// What stays when the file is gone.
+pub const Keep = enum { region, nothing };
+
+/// What all dimensions of a manager share.
+pub const Shared = struct {
+    counters: *Counters,
+    budget: *Budget,
+    read_timeout_ns: ?u64,
+    /// The open manager counts as one, every generation in a slot as one more.
+    tenants: Atomic(u32),
+    /// Called by whoever takes the last tenant out.
+    last_out: *const fn (shared: *Shared) void,
+
+    pub fn moveOut(shared: *Shared, count: u32) void {
+        if (count == 0) return;
+        if (shared.tenants.fetchSub(count, .seq_cst) == count) shared.last_out(shared);
+    }
+};
+
+/// What a sweep took away: to be logged, and to move out, once the lock is free.
+const Gone = struct { count: u32 = 0, bytes: u64 = 0 };
+
+gate: Gate,
+lock: Lock,
+/// Moved under the lock whenever state or activity change: readers and rare operations sleep on it.
+changed: Atomic(u32),
+/// Moved by leavers of a draining slot: the drainer sleeps on it.
+drained: Atomic(u32),
+/// A leaver asks for a sweep that it could not make because the lock was taken.
+sweep_wanted: Atomic(bool),
+
+/// The handle of the manager that this is part of; 0 while there is none. Rare operations compare
+/// it under the lock, because the memory is used again by another manager.
+owner: u64,
+shared: *Shared,
+index: u32,
+name_buffer: [name_size_max:0]u8,
+capacity: u64,
+slots: [2]os.Slot,
+/// Memory that was populated at open and that no file has replaced yet, in slot 0.
+populated: ?os.Placement,
+
+activity: Activity,
+generations: [2]Generation,
+last_number: u64,
+/// The region is charged even if nothing is loaded.
+region_charged: bool,
+/// Asleep on `changed`, or about to be.
+sleepers: u32,
+/// Readers that wait for a writer; and those of them that go before the next one, so that writers
+/// who take turns cannot keep readers out.
+readers_waiting: u32,
+readers_owed: u32,
+
+/// For zeroed memory, or for that of a dimension whose manager is gone. What sleepers of that
+/// manager may still take back, and the generations' numbers, go on from where they stand: so no
+/// word of the gate is ever used twice.
+pub fn init(
+    dimension: *Dimension,
+    owner: u64,
+    index: u32,
+    dimension_name: []const u8,
+    capacity: u64,
+    slots: [2]os.Slot,
+    shared: *Shared,
+) void {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    dimension.owner = owner;
+    dimension.shared = shared;
+    dimension.index = index;
+    dimension.name_buffer = @splat(0);
+    @memcpy(dimension.name_buffer[0..dimension_name.len], dimension_name);
+    dimension.capacity = capacity;
+    dimension.slots = slots;
+    dimension.populated = null;
+    dimension.activity = .none;
+    dimension.generations = @splat(.{});
+    dimension.region_charged = true;
+    dimension.gate.set(.{ .state = .empty, .slot = 0, .generation = @intCast(dimension.last_number) });
+}
+
+/// The manager is gone; what comes late finds nobody.
+pub fn deinit(dimension: *Dimension) void {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    dimension.owner = 0;
+}
+
+/// True if nobody sleeps here on behalf of a manager that is gone.
+pub fn isQuiet(dimension: *Dimension) bool {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    return dimension.sleepers == 0 and dimension.readers_waiting == 0;
+}
+
+pub fn name(dimension: *const Dimension) [:0]const u8 {
+    return std.mem.sliceTo(&dimension.name_buffer, 0);
+}
+
+/// Takes the lock for the manager that the caller means.
+fn lockFor(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    dimension.lock.lock();
+    if (dimension.owner == owner) return;
+    dimension.unlock();
+    return refusal(.closed, detail);
+}
+
+// Reading ---------------------------------------------------------------------------------------
+
+/// Lets a reader in, if that needs neither waiting nor an explanation.
+pub inline fn tryEnter(dimension: *Dimension, counters: *Counters, index: u32) ?Gate.Word {
+    switch (dimension.gate.enter(counters, index)) {
+        .inside => |word| return word,
+        .refused => return null,
+        .left => |drain_| {
+            if (drain_.any()) dimension.afterLeaving(drain_);
+            return null;
+        },
+    }
+}
+
+/// Lets a reader in; the word says to which generation, in which slot. Waits for a writer.
+pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
+    while (true) {
+        if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
+        const state = dimension.gate.read().state;
+        switch (state) {
+            .open => {},
+            .blocked => return dimension.enterWaiting(detail),
+            else => return refusal(state, detail),
+        }
+    }
+}
+
+fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
+    const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
+    dimension.lock.lock();
+    dimension.readers_waiting += 1;
+    dimension.unlock();
+    defer {
+        dimension.lock.lock();
+        dimension.readers_waiting -= 1;
+        if (dimension.readers_owed > 0) {
+            dimension.readers_owed -= 1;
+            if (dimension.readers_owed == 0) dimension.announce();
+        }
+        dimension.unlock();
+    }
+    while (true) {
+        const seen = dimension.changed.load(.seq_cst);
+        if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
+        const state = dimension.gate.read().state;
+        switch (state) {
+            .open => continue,
+            .blocked => {},
+            else => return refusal(state, detail),
+        }
+        if (deadline.passed()) {
+            detail.views = 1;
+            return detail.fail(error.WaitTimeout, "a writer has or waits for exclusive access");
+        }
+        os.futexWait(&dimension.changed, seen, deadline.leftNs());
+    }
+}
+
+/// Why a gate in `state` lets nobody in.
+fn refusal(state: Gate.State, detail: *Detail) Error {
+    return switch (state) {
+        .empty, .deallocated => detail.fail(error.NotLoaded, "no file is loaded"),
+        .unloading => detail.fail(error.InvalidAccess, "the region is being deallocated"),
+        .closed => detail.fail(error.InvalidAccess, "the manager was closed"),
+        .faulted => detail.fail(error.Faulted, "a page of the file could not be read"),
+        .open, .blocked => unreachable, // whoever is let in, or waits, is not refused
+    };
+}
+
+/// Lets a reader out. It may be another thread than the one that was let in.
+pub inline fn leave(dimension: *Dimension, counters: *Counters, index: u32, slot: u1) void {
+    const drain_ = dimension.gate.leave(counters, index, slot);
+    if (drain_.any()) dimension.afterLeaving(drain_);
+}
+
+/// Somebody waits for the slot that the caller has left.
+fn afterLeaving(dimension: *Dimension, drain_: Gate.Drain) void {
+    @branchHint(.cold);
+    if (drain_.wake) {
+        _ = dimension.drained.fetchAdd(1, .seq_cst);
+        os.futexWakeAll(&dimension.drained);
+    }
+    if (drain_.retire) {
+        dimension.sweep_wanted.store(true, .seq_cst);
+        dimension.sweepIfWanted();
+    }
+}
+
+/// The generation that a word let the caller into; its size and layers do not change while the
+/// caller is inside.
+pub inline fn inside(dimension: *Dimension, word: Gate.Word) *const Generation {
+    return &dimension.generations[word.slot];
+}
+
+// Lock and sweep --------------------------------------------------------------------------------
+
+fn unlock(dimension: *Dimension) void {
+    dimension.lock.unlock();
+    dimension.sweepIfWanted();
+}
+
+fn sweepIfWanted(dimension: *Dimension) void {
+    while (dimension.sweep_wanted.load(.seq_cst) and dimension.lock.tryLock()) {
+        dimension.sweep_wanted.store(false, .seq_cst);
+        const gone = dimension.sweep();
+        dimension.lock.unlock();
+        dimension.finish(gone);
+    }
+}
+
+/// Under the lock: retires what was waiting for its last view.
+fn sweep(dimension: *Dimension) Gone {
+    var gone: Gone = .{};
+    for (&dimension.generations, 0..) |*generation, index| {
+        const slot: u1 = @intCast(index);
+        if (!generation.retiring or generation.writing or dimension.held(slot) != 0) continue;
+        const size = generation.size;
+        if (!dimension.unmap(slot)) continue;
+        gone.count += 1;
+        gone.bytes += size;
+    }
+    return gone;
+}
+
+/// Under the lock, of a slot that nobody is in: its file is unmapped and its charge given back.
+/// False if the system refused: the generation is retiring then, and the next sweep tries again.
+fn unmap(dimension: *Dimension, slot: u1) bool {
+    const generation = &dimension.generations[slot];
+    const number = generation.number;
+    const before = dimension.charges();
+    generation.retiring = true;
+    generation.unload() catch return false;
+    dimension.gate.setDrain(slot, .{});
+    dimension.shared.budget.uncharge(before - dimension.charges());
+    const word = dimension.gate.read();
+    if (word.state == .unloading and word.generation == number) {
+        dimension.gate.setState(if (dimension.region_charged) .empty else .deallocated);
+    }
+    dimension.announce();
+    return true;
+}
+
+/// With the lock free: what follows a sweep.
+fn finish(dimension: *Dimension, gone: Gone) void {
+    if (gone.count == 0) return;
+    dimension.log(.retire, gone.bytes, "");
+    dimension.shared.moveOut(gone.count);
+}
+
+/// Under the lock.
+fn announce(dimension: *Dimension) void {
+    _ = dimension.changed.fetchAdd(1, .seq_cst);
+    if (dimension.sleepers + dimension.readers_waiting > 0) os.futexWakeAll(&dimension.changed);
+}
+
+/// Under the lock, which is free while it sleeps: until the next announcement. False if the
+/// deadline has passed.
+fn sleep(dimension: *Dimension, deadline: Deadline) bool {
+    if (deadline.passed()) return false;
+    const seen = dimension.changed.load(.seq_cst);
+    dimension.sleepers += 1;
+    dimension.unlock();
+    os.futexWait(&dimension.changed, seen, deadline.leftNs());
+    dimension.lock.lock();
+    dimension.sleepers -= 1;
+    return true;
+}
+
+// Charges and views -----------------------------------------------------------------------------
+
+/// Bytes that this dimension has to be charged for, as it is.
+fn charges(dimension: *const Dimension) u64 {
+    var count: u64 = 0;
+    for (&dimension.generations) |*generation| count += @intFromBool(!generation.isFree());
+    return dimension.capacity * @max(count, @intFromBool(dimension.region_charged));
+}
+
+fn held(dimension: *const Dimension, slot: u1) u64 {
+    return dimension.shared.counters.held(dimension.index, slot);
+}
+
+/// Views of a slot, a writer counted as one.
+fn holders(dimension: *const Dimension, slot: u1) u64 {
+    const generation = &dimension.generations[slot];
+    if (generation.isFree()) return 0;
+    return dimension.held(slot) + @intFromBool(generation.writing);
+}
+
+fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64, file: []const u8) void {
+    Log.write(.{
+        .level = .debug,
+        .operation = operation,
+        .dimension = dimension.index,
+        .dimension_name = dimension.name(),
+        .bytes = bytes,
+        .allocated = dimension.shared.budget.allocated.load(.monotonic),
+        .limit = dimension.shared.budget.limit,
+        .file_name = file,
+    });
+}
+
+// Loading ---------------------------------------------------------------------------------------
+
+/// Loads a file into a dimension that holds none.
+pub fn load(
+    dimension: *Dimension,
+    owner: u64,
+    path: [:0]const u8,
+    options: Generation.Options,
+    detail: *Detail,
+) Error!void {
+    try dimension.lockFor(owner, detail);
+    var gone: Gone = .{};
+    const begun = dimension.beginLoad(&gone, detail);
+    dimension.unlock();
+    dimension.finish(gone);
+    return dimension.completeLoad(try begun, null, .load, path, options, detail);
+}
+
+/// Loads a new version beside the old one, which goes with its last view.
+pub fn reload(
+    dimension: *Dimension,
+    owner: u64,
+    path: [:0]const u8,
+    options: Generation.Options,
+    detail: *Detail,
+) Error!void {
+    try dimension.lockFor(owner, detail);
+    var gone: Gone = .{};
+    const begun = dimension.beginReload(&gone, detail);
+    dimension.unlock();
+    dimension.finish(gone);
+    const slot = try begun;
+    // Only a load or an unload could change the old one, and both wait for this one.
+    const previous = &dimension.generations[~slot];
+    return dimension.completeLoad(slot, previous, .reload, path, options, detail);
+}
+
+/// Under the lock: claims a slot and its charge, or says why not.
+fn beginLoad(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+    while (true) {
+        const word = dimension.gate.read();
+        switch (word.state) {
+            .open, .blocked, .faulted => {
+                return detail.fail(error.AlreadyLoaded, "a file is loaded already");
+            },
+            .closed => return refusal(.closed, detail),
+            // Unless it is retiring, somebody waits for its views, and it may yet stay.
+            .unloading => if (!dimension.generations[word.slot].retiring) {
+                return refusal(.unloading, detail);
+            },
+            .empty, .deallocated => {},
+        }
+        if (dimension.activity == .none) break;
+        _ = dimension.sleep(.forever);
+    }
+    return dimension.claim(gone, detail);
+}
+
+fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+    const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
+    while (true) {
+        const word = dimension.gate.read();
+        switch (word.state) {
+            .open, .blocked, .faulted => {},
+            .empty, .deallocated, .unloading, .closed => return refusal(word.state, detail),
+        }
+        const writing = dimension.generations[word.slot].writing;
+        if (dimension.activity == .none and !writing) break;
+        if (!dimension.sleep(deadline)) {
+            detail.views = dimension.holders(word.slot);
+            return detail.fail(error.WaitTimeout, "a writer has or waits for exclusive access");
+        }
+    }
+    return dimension.claim(gone, detail);
+}
+
+fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+    // There may be one that the system would not unmap when its last view was released.
+    gone.* = dimension.sweep();
+    const slot: u1 = for (&dimension.generations, 0..) |*generation, index| {
+        if (generation.isFree()) break @intCast(index);
+    } else {
+        detail.views = dimension.holders(0) + dimension.holders(1);
+        return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
+    };
+    const before = dimension.charges();
+    const generation = &dimension.generations[slot];
+    generation.number = dimension.last_number + 1;
+    dimension.shared.budget.charge(dimension.charges() - before, detail) catch |err| {
+        generation.* = .{};
+        return err;
+    };
+    dimension.last_number = generation.number;
+    _ = dimension.shared.tenants.fetchAdd(1, .seq_cst);
+    dimension.activity = .loading;
+    return slot;
+}
+
+fn completeLoad(
+    dimension: *Dimension,
+    slot: u1,
+    previous: ?*Generation,
+    operation: Detail.Operation,
+    path: [:0]const u8,
+    options: Generation.Options,
+    detail: *Detail,
+) Error!void {
+    const generation = &dimension.generations[slot];
+    const place = dimension.slots[slot];
+    if (slot == 0) {
+        // What was populated at open gives way to the file.
+        dimension.restorePopulated(detail) catch |err| return dimension.abandonLoad(slot, err);
+    }
+    generation.load(place, dimension.capacity, path, options, previous, detail) catch |err| {
+        return dimension.abandonLoad(slot, err);
+    };
+
+    dimension.lock.lock();
+    dimension.activity = .none;
+    dimension.region_charged = true;
+    dimension.gate.slots[slot] = .{ .base = place.base, .size = generation.size };
+    dimension.gate.set(.{
+        .state = .open,
+        .slot = slot,
+        .generation = @intCast(generation.number),
+    });
+    const size = generation.size;
+    var gone: Gone = .{};
+    if (previous) |old| {
+        dimension.retire(~slot, old);
+        dimension.shared.counters.barrier();
+        gone = dimension.sweep();
+    }
+    dimension.announce();
+    dimension.unlock();
+    dimension.log(operation, size, path);
+    dimension.finish(gone);
+}
+
+fn abandonLoad(dimension: *Dimension, slot: u1, err: Error) Error {
+    dimension.lock.lock();
+    const before = dimension.charges();
+    dimension.generations[slot] = .{};
+    dimension.shared.budget.uncharge(before - dimension.charges());
+    dimension.activity = .none;
+    dimension.announce();
+    dimension.unlock();
+    dimension.shared.moveOut(1);
+    return err;
+}
+
+/// Touches all of the region's pages, so that they are there when a file comes. Only before the
+/// first load.
+pub fn populate(dimension: *Dimension, detail: *Detail) Error!void {
+    const slot = dimension.slots[0];
+    const placement = os.commit(slot, dimension.capacity, &detail.code) catch {
+        return detail.refused(dimension.capacity, "cannot allocate memory for the region");
+    };
+    dimension.populated = placement;
+    os.populate(placement, true, &detail.code) catch {
+        return detail.refused(dimension.capacity, "cannot bring the region's pages into memory");
+    };
+}
+
+pub fn restorePopulated(dimension: *Dimension, detail: *Detail) Error!void {
+    const placement = dimension.populated orelse return;
+    os.restore(placement, &detail.code) catch {
+        return detail.refused(dimension.capacity, "cannot give the region's memory back");
+    };
+    dimension.populated = null;
+}
+
+// Waiting for views -----------------------------------------------------------------------------
+
+/// Under the lock: from now on the generation goes with its last view.
+fn retire(dimension: *Dimension, slot: u1, generation: *Generation) void {
+    generation.retiring = true;
+    dimension.gate.setDrain(slot, .{ .retire = true });
+    // Whoever waits for its views learns that it was taken from him.
+    _ = dimension.drained.fetchAdd(1, .seq_cst);
+    if (dimension.activity == .draining) os.futexWakeAll(&dimension.drained);
+}
+
+/// Under the lock: closes the gate to newcomers and begins to wait.
+fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State) void {
+    dimension.activity = .draining;
+    dimension.gate.setState(state);
+    dimension.gate.setDrain(slot, .{ .wake = true });
+    dimension.shared.counters.barrier();
+}
+
+fn endActivity(dimension: *Dimension) void {
+    dimension.activity = .none;
+    dimension.announce();
+}
+
+/// Under the lock, after `beginDraining`: waits until the generation has neither views nor a
+/// writer. Returns how many there are at the deadline, 0 if none; then the caller ends the
+/// activity. Fails, with the activity ended, if somebody who does not wait took the generation.
+fn drain(dimension: *Dimension, slot: u1, deadline: Deadline, detail: *Detail) Error!u64 {
+    const generation = &dimension.generations[slot];
+    while (true) {
+        const seen = dimension.drained.load(.seq_cst);
+        if (generation.retiring or generation.isFree()) {
+            dimension.endActivity();
+            return refusal(.unloading, detail);
+        }
+        const views = dimension.holders(slot);
+        if (views == 0 or deadline.passed()) return views;
+        dimension.unlock();
+        os.futexWait(&dimension.drained, seen, deadline.leftNs());
+        dimension.lock.lock();
+    }
+}
+
+/// Under the lock: everything as it was before `beginDraining`.
+fn reopen(dimension: *Dimension, slot: u1, state: Gate.State) void {
+    dimension.gate.setDrain(slot, .{});
+    dimension.gate.setState(switch (state) {
+        // A writer may have come to its end meanwhile.
+        .open, .blocked => if (dimension.generations[slot].writing) .blocked else .open,
+        else => state,
+    });
+    dimension.endActivity();
+}
+
+// Unloading -------------------------------------------------------------------------------------
+
+/// Takes the file out, and the region's charge with it if nothing is to be kept.
+pub fn unload(
+    dimension: *Dimension,
+    owner: u64,
+    keep: Keep,
+    on_views: OnViews,
+    timeout_ns: ?u64,
+    detail: *Detail,
+) Error!void {
+    const deadline: Deadline = .in(switch (on_views) {
+        .refuse => transient_ns,
+        .wait => timeout_ns,
+        .@"defer" => 0,
+    });
+    try dimension.lockFor(owner, detail);
+    var gone: Gone = .{};
+    const outcome = dimension.unloadLocked(keep, on_views, deadline, &gone, detail);
+    dimension.unlock();
+    const bytes = outcome catch |err| {
+        dimension.finish(gone);
+        return err;
+    };
+    dimension.log(if (keep == .region) .unload else .deallocate, bytes, "");
+    dimension.finish(gone);
+}
+
+fn unloadLocked(
+    dimension: *Dimension,
+    keep: Keep,
+    on_views: OnViews,
+    deadline: Deadline,
+    gone: *Gone,
+    detail: *Detail,
+) Error!u64 {
+    const word = while (true) {
+        const word = dimension.gate.read();
+        const loaded = switch (word.state) {
+            .open, .blocked, .faulted => true,
+            .empty, .deallocated => false,
+            .unloading => if (keep == .region) return refusal(.unloading, detail) else false,
+            .closed => return refusal(.closed, detail),
+        };
+        if (dimension.activity == .none) {
+            if (loaded) break word;
+            if (keep == .region) return refusal(word.state, detail);
+            if (word.state != .unloading or on_views == .@"defer") {
+                return dimension.unchargeRegion(detail);
+            }
+        }
+        // A file that is being loaded is in its slot or not, before anything is decided; but
+        // views that somebody else waits for are in the way now.
+        if (dimension.activity != .loading) {
+            const waited_for = dimension.activity == .draining;
+            if (loaded and waited_for and on_views == .@"defer") break word;
+            if (on_views == .refuse) {
+                detail.views = dimension.holders(word.slot);
+                return detail.fail(error.ViewsHeld, "views are held, and somebody waits for them");
+            }
+        }
+        if (!dimension.sleep(if (on_views == .wait) deadline else .forever)) {
+            detail.views = dimension.holders(word.slot);
+            return detail.fail(error.WaitTimeout, "views are still held");
+        }
+    };
+    const generation = &dimension.generations[word.slot];
+    const size = generation.size;
+    if (on_views == .@"defer") {
+        dimension.gate.setState(.unloading);
+        dimension.retire(word.slot, generation);
+        dimension.region_charged = keep == .region;
+        dimension.shared.counters.barrier();
+        gone.* = dimension.sweep();
+        dimension.announce();
+        return size;
+    }
+    dimension.beginDraining(word.slot, if (on_views == .refuse) .blocked else .unloading);
+    const views = try dimension.drain(word.slot, deadline, detail);
+    if (views != 0) {
+        dimension.reopen(word.slot, word.state);
+        detail.views = views;
+        if (on_views == .refuse) return detail.fail(error.ViewsHeld, "views are held");
+        return detail.fail(error.WaitTimeout, "views are still held");
+    }
+    dimension.gate.setState(.unloading);
+    dimension.retire(word.slot, generation);
+    dimension.region_charged = keep == .region;
+    gone.* = dimension.sweep();
+    dimension.endActivity();
+    return size;
+}
+
+/// Under the lock, with nothing loaded: gives the region's charge back, now or, if views of
+/// something that was loaded are held, with them.
+fn unchargeRegion(dimension: *Dimension, detail: *Detail) Error!u64 {
+    if (!dimension.region_charged) return 0;
+    try dimension.restorePopulated(detail);
+    const before = dimension.charges();
+    dimension.region_charged = false;
+    dimension.shared.budget.uncharge(before - dimension.charges());
+    if (dimension.gate.read().state == .empty) dimension.gate.setState(.deallocated);
+    dimension.announce();
+    return dimension.capacity;
+}
+
+// Closing ---------------------------------------------------------------------------------------
+
+/// The first of three steps: shuts the gate while the manager looks whether nobody is in the way
+/// in any of its dimensions. Returns the state to go back to, or null if somebody is.
+pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) ?Gate.State {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    while (dimension.activity != .none) {
+        const loading = dimension.activity == .loading;
+        if (!loading and on_views == .refuse) return null;
+        if (!dimension.sleep(if (loading) .forever else deadline)) return null;
+    }
+    dimension.activity = .closing;
+    const word = dimension.gate.read();
+    switch (word.state) {
+        .open, .blocked, .faulted => {
+            dimension.gate.setState(if (on_views == .refuse) .blocked else .unloading);
+            dimension.gate.setDrain(word.slot, .{ .wake = true });
+        },
+        .empty, .deallocated, .unloading, .closed => {},
+    }
+    return word.state;
+}
+
+/// The second step, after a barrier: views that are held at the deadline, those of unloaded and
+/// replaced generations included.
+pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    while (true) {
+        const seen = dimension.drained.load(.seq_cst);
+        const views = dimension.holders(0) + dimension.holders(1);
+        if (views == 0 or deadline.passed()) return views;
+        for (&dimension.generations, 0..) |*generation, slot| {
+            if (!generation.retiring) continue;
+            dimension.gate.setDrain(@intCast(slot), .{ .wake = true, .retire = true });
+        }
+        dimension.unlock();
+        os.futexWait(&dimension.drained, seen, deadline.leftNs());
+        dimension.lock.lock();
+    }
+}
+
+/// The third step, if somebody was in the way: takes the first back.
+pub fn revertClose(dimension: *Dimension, state: Gate.State) void {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    switch (state) {
+        .open, .blocked, .faulted => dimension.reopen(dimension.gate.read().slot, state),
+        .empty, .deallocated, .unloading, .closed => dimension.endActivity(),
+    }
+}
+
+/// The third step, for good; without the other two it does not wait for anybody. What is loaded
+/// goes with its last view, which may be now.
+pub fn close(dimension: *Dimension, detail: *Detail) void {
+    dimension.lock.lock();
+    while (dimension.activity == .loading) _ = dimension.sleep(.forever);
+    dimension.gate.setState(.closed);
+    for (&dimension.generations, 0..) |*generation, slot| {
+        if (!generation.isFree()) dimension.retire(@intCast(slot), generation);
+    }
+    // Who waited for views leaves first, so that the activity it ends is its own.
+    while (dimension.activity == .draining) _ = dimension.sleep(.forever);
+    // What the system does not take back here it takes back with the whole reservation.
+    dimension.restorePopulated(detail) catch {};
+    dimension.populated = null;
+    const before = dimension.charges();
+    dimension.region_charged = false;
+    dimension.shared.budget.uncharge(before - dimension.charges());
+    dimension.shared.counters.barrier();
+    const gone = dimension.sweep();
+    dimension.endActivity();
+    dimension.unlock();
+    dimension.finish(gone);
+}
+
+// Writing ---------------------------------------------------------------------------------------
+
+/// What a writer gets.
+pub const Exclusive = struct {
+    base: [*]u8,
+    size: u64,
+    generation: u64,
+    slot: u1,
+};
+
+/// Waits until nobody reads or writes, and keeps everybody out until `endWrite`. `thread` is the
+/// one that may end it, or 0.
+pub fn beginWrite(
+    dimension: *Dimension,
+    owner: u64,
+    thread: u64,
+    timeout_ns: ?u64,
+    detail: *Detail,
+) Error!Exclusive {
+    const deadline: Deadline = .in(timeout_ns);
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    const word = try dimension.awaitTurn(deadline, detail);
+    const generation = &dimension.generations[word.slot];
+    dimension.beginDraining(word.slot, .blocked);
+    const views = try dimension.drain(word.slot, deadline, detail);
+    if (views != 0) {
+        dimension.reopen(word.slot, .open);
+        detail.views = views;
+        return detail.fail(error.WaitTimeout, "views are still held");
+    }
+    dimension.gate.setDrain(word.slot, .{});
+    generation.writing = true;
+    generation.writer_thread = thread;
+    dimension.endActivity();
+    return .{
+        .base = dimension.slots[word.slot].base,
+        .size = generation.size,
+        .generation = generation.number,
+        .slot = word.slot,
+    };
+}
+
+/// Under the lock: until no other rare operation or writer is under way, and the readers that the
+/// last writer kept waiting have had their turn.
+fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!Gate.Word {
+    while (true) {
+        const word = dimension.gate.read();
+        switch (word.state) {
+            .open, .blocked => {},
+            else => return refusal(word.state, detail),
+        }
+        const generation = &dimension.generations[word.slot];
+        if (generation.options.mode == .read) {
+            return detail.fail(error.InvalidArgument, "it was loaded for reading only (mode r)");
+        }
+        const is_free = dimension.activity == .none and !generation.writing;
+        if (is_free and dimension.readers_owed == 0) return word;
+        if (!dimension.sleep(deadline)) {
+            detail.views = dimension.holders(word.slot);
+            return detail.fail(error.WaitTimeout, "another operation has exclusive access");
+        }
+    }
+}
+
+/// Lets readers in again. Works after an unload or a close that did not wait.
+pub fn endWrite(
+    dimension: *Dimension,
+    owner: u64,
+    thread: u64,
+    slot: u1,
+    number: u64,
+    detail: *Detail,
+) Error!void {
+    try dimension.lockFor(owner, detail);
+    const outcome = dimension.endWriteLocked(thread, slot, number, detail);
+    const gone = if (outcome) |_| dimension.sweep() else |_| Gone{};
+    dimension.unlock();
+    dimension.finish(gone);
+    return outcome;
+}
+
+fn endWriteLocked(
+    dimension: *Dimension,
+    thread: u64,
+    slot: u1,
+    number: u64,
+    detail: *Detail,
+) Error!void {
+    const generation = &dimension.generations[slot];
+    if (generation.number != number or !generation.writing) {
+        return detail.fail(error.InvalidArgument, "no such write was begun");
+    }
+    if (generation.writer_thread != 0 and generation.writer_thread != thread) {
+        return detail.fail(error.InvalidArgument, "the write was begun by another thread");
+    }
+    generation.writing = false;
+    dimension.readers_owed = dimension.readers_waiting;
+    const word = dimension.gate.read();
+    // Otherwise somebody waits for this writer to be out, or took the generation from it.
+    if (word.state == .blocked and word.slot == slot and dimension.activity == .none) {
+        dimension.gate.setState(.open);
+    }
+    _ = dimension.drained.fetchAdd(1, .seq_cst);
+    os.futexWakeAll(&dimension.drained);
+    dimension.announce();
+}
+
+// Pages -----------------------------------------------------------------------------------------
+
+/// Writes what writers changed to the disk.
+pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    if (generation.options.mode != .read_write) return;
+    detail.file_name = generation.path;
+    os.flush(generation.placement, &detail.code) catch {
+        return detail.fail(error.FileAccess, "cannot write the changes to the file");
+    };
+    dimension.log(.flush, generation.size, generation.path);
+}
+
+/// Drops its pages from resident memory.
+pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    os.evict(generation.placement);
+    dimension.log(.evict, generation.size, generation.path);
+}
+
+/// Keeps the current generation where it is without waiting for a writer: it is counted as a view
+/// is. To be left with `leave`.
+fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    const word = dimension.gate.read();
+    switch (word.state) {
+        .open, .blocked => {},
+        else => return refusal(word.state, detail),
+    }
+    // Nobody sums for this slot while the lock is held, so no second look is needed.
+    dimension.shared.counters.in(dimension.index, word.slot);
+    return word;
+}
+
+// Describing ------------------------------------------------------------------------------------
+
+/// What a dimension is at one moment; the header's memmgr_dimension_stats says more of each.
+pub const Stats = struct {
+    state: Gate.State,
+    address: u64,
+    capacity: u64,
+    charged: u64,
+    mapped: u64 = 0,
+    views: u64 = 0,
+    retiring_views: u64 = 0,
+    /// Of the generation that is loaded; null if none is. Valid while the lock is held.
+    current: ?*const Generation = null,
+    current_address: u64 = 0,
+};
+
+/// Calls `use(context, stats)` with the lock held, so that what `stats` points to stays.
+pub fn describe(
+    dimension: *Dimension,
+    owner: u64,
+    detail: *Detail,
+    context: anytype,
+    comptime use: fn (@TypeOf(context), *Dimension, Stats) void,
+) Error!void {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    use(context, dimension, dimension.statsLocked());
+}
+
+/// The four numbers that "how much memory is it?" can mean.
+pub const Memory = struct {
+    reserved: u64 = 0,
+    mapped: u64 = 0,
+    use: os.Use = .{},
+
+    pub fn addMapped(total: *Memory, _: *Dimension, stats: Stats) void {
+        total.mapped += stats.mapped;
+    }
+};
+
+pub fn memory(dimension: *Dimension, owner: u64, detail: *Detail) Error!Memory {
+    var total: Memory = .{};
+    try dimension.describe(owner, detail, &total, Memory.addMapped);
+    for (dimension.slots) |slot| {
+        const use = os.memoryUse(slot.base, slot.size, &detail.code) catch {
+            return detail.refused(0, "cannot ask the system what is in memory");
+        };
+        total.reserved += slot.size;
+        total.use.resident += use.resident;
+        total.use.private_dirty += use.private_dirty;
+    }
+    return total;
+}
+
+fn statsLocked(dimension: *Dimension) Stats {
+    const word = dimension.gate.read();
+    var stats: Stats = .{
+        .state = word.state,
+        .address = @intFromPtr(dimension.slots[0].base),
+        .capacity = dimension.capacity,
+        .charged = dimension.charges(),
+    };
+    for (&dimension.generations, 0..) |*generation, index| {
+        const slot: u1 = @intCast(index);
+        const loading = dimension.activity == .loading and
+            (word.slot != slot or word.generation != generation.number);
+        if (generation.isFree() or (loading and !generation.retiring)) continue;
+        stats.mapped += generation.size;
+        if (generation.retiring) {
+            stats.retiring_views += dimension.holders(slot);
+        } else {
+            stats.views = dimension.holders(slot);
+            stats.current = generation;
+            stats.current_address = @intFromPtr(dimension.slots[slot].base);
+        }
+    }
+    return stats;
+}

@@ -1,0 +1,142 @@
+//! A manager's whole state as one JSON object, the same in every language.
+//!
+//! Written in one pass into what room there is, and counted beyond it, so that asking for the
+//! length and writing are the same walk.
+
+const std = @import("std");
+const Detail = @import("Detail.zig");
+const Dimension = @import("Dimension.zig");
+const Generation = @import("Generation.zig");
+const Manager = @import("Manager.zig");
+const dtypes = @import("dtype.zig");
+
+const Json = std.json.Stringify;
+const Failure = std.Io.Writer.Error;
+
+/// Returns the length of the whole text; as much of it as there is room for is in `room`.
+pub fn write(
+    manager: *Manager,
+    handle: u64,
+    room: []u8,
+    detail: *Detail,
+) Detail.Error!usize {
+    const memory = try manager.memory(handle, detail);
+    var counting: Counting = .init(room);
+    var dump: Dump = .{ .json = .{ .writer = &counting.writer } };
+    dump.begin(manager, memory);
+    for (manager.dimensions()) |*dimension| {
+        try dimension.describe(handle, detail, &dump, Dump.writeDimension);
+    }
+    dump.end();
+    return counting.writer.end + counting.beyond;
+}
+
+/// A writer that keeps what fits and counts the rest.
+const Counting = struct {
+    writer: std.Io.Writer,
+    beyond: usize = 0,
+
+    fn init(room: []u8) Counting {
+        return .{ .writer = .{ .buffer = room, .vtable = &.{ .drain = drain } } };
+    }
+
+    fn drain(writer: *std.Io.Writer, data: []const []const u8, splat: usize) Failure!usize {
+        const counting: *Counting = @fieldParentPtr("writer", writer);
+        // The buffer is full, or nearly: what it lacks is counted and not kept, since nobody reads
+        // a text that was cut.
+        const count = std.Io.Writer.countSplat(data, splat);
+        counting.beyond += count;
+        return count;
+    }
+};
+
+const Dump = struct {
+    json: Json,
+
+    /// The writer below cannot fail.
+    fn field(dump: *Dump, name: []const u8, value: anytype) void {
+        dump.json.objectField(name) catch unreachable;
+        dump.json.write(value) catch unreachable;
+    }
+
+    fn open(dump: *Dump, name: []const u8) void {
+        dump.json.objectField(name) catch unreachable;
+        dump.json.beginObject() catch unreachable;
+    }
+
+    fn close(dump: *Dump) void {
+        dump.json.endObject() catch unreachable;
+    }
+
+    fn begin(dump: *Dump, manager: *Manager, memory: Dimension.Memory) void {
+        const budget = &manager.budget;
+        dump.json.beginObject() catch unreachable;
+        dump.open("budget");
+        dump.field("allocated", budget.allocated.load(.monotonic));
+        dump.field("peak", budget.peak.load(.monotonic));
+        dump.field("limit", budget.limit);
+        dump.field("pool_limit", manager.pool_limit);
+        dump.field("refusals", budget.refusals.load(.monotonic));
+        dump.close();
+        dump.open("memory");
+        dump.field("reserved", memory.reserved);
+        dump.field("mapped", memory.mapped);
+        dump.field("resident", memory.use.resident);
+        dump.field("private_dirty", memory.use.private_dirty);
+        dump.close();
+        dump.field("gate", if (manager.counters.asymmetric) "asymmetric" else "atomic");
+        dump.field("loads", manager.loads.load(.monotonic));
+        dump.field("reloads", manager.reloads.load(.monotonic));
+        dump.field("unloads", manager.unloads.load(.monotonic));
+        dump.json.objectField("dimensions") catch unreachable;
+        dump.json.beginArray() catch unreachable;
+    }
+
+    fn end(dump: *Dump) void {
+        dump.json.endArray() catch unreachable;
+        dump.json.endObject() catch unreachable;
+    }
+
+    fn writeDimension(dump: *Dump, dimension: *Dimension, stats: Dimension.Stats) void {
+        dump.json.beginObject() catch unreachable;
+        dump.field("name", dimension.name());
+        dump.field("state", stats.state.name());
+        dump.field("address", stats.address);
+        dump.field("capacity", stats.capacity);
+        dump.field("charged", stats.charged);
+        dump.field("views", stats.views);
+        dump.field("retiring_views", stats.retiring_views);
+        if (stats.current) |generation| dump.writeGeneration(generation, stats.current_address);
+        dump.close();
+    }
+
+    fn writeGeneration(dump: *Dump, generation: *const Generation, address: u64) void {
+        dump.open("loaded");
+        dump.field("generation", generation.number);
+        dump.field("address", address);
+        dump.field("mode", @tagName(generation.options.mode));
+        dump.field("prefetch", @tagName(generation.options.prefetch));
+        dump.field("format", @tagName(generation.format));
+        dump.open("file");
+        dump.field("name", generation.path);
+        dump.field("size", generation.size);
+        dump.field("device", generation.identity.device);
+        dump.field("inode", generation.identity.inode);
+        dump.field("mtime_ns", generation.identity.mtime_ns);
+        dump.close();
+        dump.json.objectField("layers") catch unreachable;
+        dump.json.beginArray() catch unreachable;
+        for (generation.layers.items) |*layer| {
+            dump.json.beginObject() catch unreachable;
+            dump.field("name", layer.name);
+            dump.field("dtype", dtypes.name(layer.dtype));
+            dump.field("order", @tagName(layer.order));
+            dump.field("shape", layer.shape);
+            dump.field("offset", layer.offset);
+            dump.field("length", layer.length);
+            dump.close();
+        }
+        dump.json.endArray() catch unreachable;
+        dump.close();
+    }
+};

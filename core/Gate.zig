@@ -1,0 +1,118 @@
+//! Readers in, writers apart: one word that says what may be entered, and the protocol round it.
+//!
+//! A reader looks at the word, moves its `in` counter, looks again, and is inside if the word is
+//! the same; otherwise it moves `out` and starts over. The rare side (a writer, unload, reload)
+//! stores a word that admits nobody to the slot, raises the slot's drain flag, issues the barrier
+//! and sums the counters. After the barrier every reader has either its `in` in the sum or still
+//! its second look to come, which refuses it; and every leaver has either its `out` in the sum or
+//! still its look at the drain flag to come, which wakes the rare side. That is the invariant: *in
+//! and word*, *out and flag* are each a store-then-load on one side and the reverse on the other.
+//!
+//! `tests/model` holds the protocol as a model, and what breaks when any step of it is left out.
+
+const std = @import("std");
+const Counters = @import("Counters.zig");
+
+const Gate = @This();
+const Atomic = std.atomic.Value;
+
+pub const State = enum(u4) {
+    /// Nothing loaded.
+    empty,
+    open,
+    /// A writer is in or waits, or somebody looks: readers wait.
+    blocked,
+    /// Going away: readers are refused.
+    unloading,
+    /// Nothing loaded and nothing charged.
+    deallocated,
+    /// Loaded, but a page of the file could not be read.
+    faulted,
+    /// The manager was closed.
+    closed,
+
+    /// As the header calls it (MEMMGR_STATE_…).
+    pub fn name(state: State) []const u8 {
+        return switch (state) {
+            .open => "loaded",
+            .blocked => "writing",
+            .closed => "unloading",
+            .empty, .unloading, .deallocated, .faulted => @tagName(state),
+        };
+    }
+};
+
+pub const Word = packed struct(u64) {
+    state: State,
+    slot: u1,
+    /// Counts the versions loaded into the dimension: two words are the same only if everything
+    /// about them is.
+    generation: u59,
+};
+
+/// What a slot shows to whoever is inside. Written only while nobody can be.
+pub const Slot = struct {
+    base: [*]u8,
+    size: u64,
+};
+
+pub const Drain = packed struct(u32) {
+    /// Somebody sleeps until the slot is empty.
+    wake: bool = false,
+    /// The generation goes with its last view.
+    retire: bool = false,
+    _: u30 = 0,
+
+    pub inline fn any(drain: Drain) bool {
+        return drain != Drain{};
+    }
+};
+
+/// What came of an attempt to enter.
+pub const Entry = union(enum) {
+    /// Inside what this word names.
+    inside: Word,
+    /// This word admits nobody; no counter was touched.
+    refused: Word,
+    /// The word changed at the last moment: out again, as if the caller had left a view.
+    left: Drain,
+};
+
+word: Atomic(u64) align(std.atomic.cache_line),
+draining: [2]Atomic(u32),
+slots: [2]Slot,
+
+pub inline fn read(gate: *const Gate) Word {
+    return @bitCast(gate.word.load(.acquire));
+}
+
+pub fn set(gate: *Gate, word: Word) void {
+    gate.word.store(@bitCast(word), .seq_cst);
+}
+
+pub fn setState(gate: *Gate, state: State) void {
+    var word = gate.read();
+    word.state = state;
+    gate.set(word);
+}
+
+pub inline fn enter(gate: *Gate, counters: *Counters, dimension: u32) Entry {
+    // A refused reader must not touch a counter: else newcomers that come and go without end
+    // could hold the sums apart for ever.
+    const seen: Word = @bitCast(gate.word.load(.monotonic));
+    if (seen.state != .open) return .{ .refused = seen };
+    counters.in(dimension, seen.slot);
+    const again: Word = @bitCast(gate.word.load(.seq_cst));
+    if (again == seen) return .{ .inside = seen };
+    return .{ .left = gate.leave(counters, dimension, seen.slot) };
+}
+
+/// Leaves: what, if anything, somebody is waiting for this slot to be empty for.
+pub inline fn leave(gate: *Gate, counters: *Counters, dimension: u32, slot: u1) Drain {
+    counters.out(dimension, slot);
+    return @bitCast(gate.draining[slot].load(.seq_cst));
+}
+
+pub fn setDrain(gate: *Gate, slot: u1, drain: Drain) void {
+    gate.draining[slot].store(@bitCast(drain), .seq_cst);
+}

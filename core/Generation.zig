@@ -1,0 +1,278 @@
+//! One mapping of one version of a file into a slot.
+//!
+//! It never moves, and its bytes are never swapped for another file's: a new version is a new
+//! generation in the other slot. Loading one opens, checks, parses, maps and closes the file in
+//! that order, and gives back every step if a later one fails. A generation knows nothing of
+//! readers or of the budget: its dimension decides when it may go.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Detail = @import("Detail.zig");
+const Layers = @import("Layers.zig");
+const MappedFiles = @import("MappedFiles.zig");
+const formats = @import("formats.zig");
+
+const Generation = @This();
+
+pub const Mode = enum(u32) {
+    read = 0,
+    read_write = 1,
+    copy = 2,
+    ram = 3,
+
+    /// How the file's pages stand in the slot; null if they do not.
+    pub fn sharing(mode: Mode) ?os.Sharing {
+        return switch (mode) {
+            .read => .shared_read,
+            .read_write => .shared_write,
+            .copy => .private_write,
+            .ram => null,
+        };
+    }
+};
+
+pub const Prefetch = enum(u32) { lazy = 0, populate = 1 };
+
+pub const Options = struct {
+    mode: Mode = .read,
+    prefetch: Prefetch = .lazy,
+    format: formats.Format = .auto,
+    /// For raw files: a JSON file that describes the layers, or the layers themselves.
+    manifest: ?[:0]const u8 = null,
+    layers: []const Layers.Spec = &.{},
+};
+
+/// Counts the versions of a dimension from 1; 0 while nothing is here.
+number: u64 = 0,
+options: Options = .{},
+size: u64 = 0,
+identity: os.Identity = .{},
+format: formats.Format = .raw,
+layers: Layers = .empty,
+path: [:0]const u8 = "",
+placement: os.Placement = undefined,
+mapped_file: MappedFiles.Entry = .{},
+/// A writer has exclusive access to it; its thread, or 0 if any may end it.
+writing: bool = false,
+writer_thread: u64 = 0,
+/// It is not to be entered again, and goes with its last view.
+retiring: bool = false,
+
+pub fn isFree(generation: *const Generation) bool {
+    return generation.number == 0;
+}
+
+/// Loads `path` into an empty slot. `generation` stays where it is from now on. The caller has
+/// claimed it by giving it its number, and makes it free again if this fails: others look at
+/// number, `writing` and `retiring` meanwhile.
+pub fn load(
+    generation: *Generation,
+    slot: os.Slot,
+    capacity: u64,
+    path: [:0]const u8,
+    options: Options,
+    previous: ?*const Generation,
+    detail: *Detail,
+) Detail.Error!void {
+    std.debug.assert(!generation.isFree());
+    detail.file_name = path;
+
+    const access: os.Access = if (options.mode == .read_write) .read_write else .read;
+    const file = os.open(path, access, &detail.code) catch {
+        return systemFailure(detail, 0, "cannot open the file");
+    };
+    defer os.close(file);
+    const identity = try identify(file, detail);
+    try checkSize(identity, capacity, detail);
+    if (previous) |old| {
+        const same = old.identity.device == identity.device and
+            old.identity.inode == identity.inode;
+        if (same and old.options.mode != .ram and options.mode != .ram) {
+            return detail.fail(error.AlreadyLoaded, "the same file is loaded already: " ++
+                "put the new version into a new file, or use mode ram");
+        }
+    }
+
+    generation.path = os.heap.dupeSentinel(u8, path, 0) catch {
+        return detail.refused(path.len + 1, "cannot allocate memory for the file's name");
+    };
+    errdefer os.heap.free(generation.path);
+    var table = try readLayers(file, identity.size, options, detail);
+    errdefer table.layers.deinit(os.heap);
+
+    if (options.mode.sharing()) |sharing| {
+        MappedFiles.add(&generation.mapped_file, identity, sharing == .shared_write) catch {
+            return detail.fail(error.AlreadyLoaded, "the file is mapped by this process " ++
+                "already, and one of the two mappings is writable");
+        };
+    }
+    errdefer if (options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
+
+    generation.placement = try fillSlot(slot, file, identity.size, options, detail);
+    generation.options = .{
+        .mode = options.mode,
+        .prefetch = options.prefetch,
+        .format = options.format,
+    };
+    generation.size = identity.size;
+    generation.identity = identity;
+    generation.format = table.format;
+    generation.layers = table.layers;
+}
+
+/// Takes it out of its slot. If the system refuses, it is still there.
+pub fn unload(generation: *Generation) os.Error!void {
+    var code: i64 = 0;
+    try os.restore(generation.placement, &code);
+    if (generation.options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
+    generation.layers.deinit(os.heap);
+    os.heap.free(generation.path);
+    generation.* = .{};
+}
+
+fn identify(file: os.File, detail: *Detail) Detail.Error!os.Identity {
+    const identity = os.identify(file, &detail.code) catch {
+        return systemFailure(detail, 0, "cannot ask the system about the file");
+    };
+    if (identity.directory) {
+        detail.code = os.Code.is_directory;
+        return detail.fail(error.FileAccess, "is a directory");
+    }
+    if (!identity.regular) {
+        detail.code = os.Code.not_mappable;
+        return detail.fail(error.FileAccess, "is not a regular file");
+    }
+    return identity;
+}
+
+fn checkSize(identity: os.Identity, capacity: u64, detail: *Detail) Detail.Error!void {
+    if (identity.size == 0) return detail.fail(error.BadFormat, "the file is empty");
+    if (identity.size > capacity) {
+        detail.requested = identity.size;
+        detail.limit = capacity;
+        return detail.fail(error.LimitExceeded, "the file is larger than the capacity");
+    }
+}
+
+/// A refused call: memory that ran out is not the file's fault.
+fn systemFailure(detail: *Detail, requested: u64, reason: []const u8) Detail.Error {
+    if (os.isMemoryCode(detail.code)) return detail.refused(requested, reason);
+    return detail.fail(error.FileAccess, reason);
+}
+
+const FileSource = struct {
+    file: os.File,
+
+    fn source(file_source: *FileSource, size: u64) formats.Source {
+        return .{ .context = file_source, .size = size, .read_fn = read };
+    }
+
+    fn read(
+        context: *anyopaque,
+        buffer: []u8,
+        offset: u64,
+        detail: *Detail,
+    ) Detail.Error!void {
+        const file_source: *FileSource = @ptrCast(@alignCast(context));
+        return readExactly(file_source.file, buffer, offset, detail);
+    }
+};
+
+fn readExactly(file: os.File, buffer: []u8, offset: u64, detail: *Detail) Detail.Error!void {
+    const count = os.readAt(file, buffer, offset, &detail.code) catch {
+        return systemFailure(detail, 0, "cannot read the file");
+    };
+    if (count < buffer.len) {
+        detail.code = os.Code.short_read;
+        return detail.fail(error.FileAccess, "the file became shorter while it was read");
+    }
+}
+
+fn readLayers(
+    file: os.File,
+    size: u64,
+    options: Options,
+    detail: *Detail,
+) Detail.Error!formats.Table {
+    var source: FileSource = .{ .file = file };
+    var table = try formats.read(os.heap, source.source(size), options.format, detail);
+    errdefer table.layers.deinit(os.heap);
+    if (options.manifest == null and options.layers.len == 0) return table;
+    if (table.format != .raw) {
+        return detail.fail(error.InvalidArgument, "layers and a manifest are for raw files: " ++
+            "this file's own header describes it");
+    }
+    if (options.manifest) |manifest| {
+        if (options.layers.len != 0) {
+            return detail.fail(error.InvalidArgument, "layers and manifest exclude each other");
+        }
+        table.layers = try readManifest(manifest, size, detail);
+    } else {
+        table.layers = try Layers.fromSpecs(os.heap, options.layers, size, detail);
+    }
+    return table;
+}
+
+fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Error!Layers {
+    const data_file_name = detail.file_name;
+    detail.file_name = path;
+    const file = os.open(path, .read, &detail.code) catch {
+        return systemFailure(detail, 0, "cannot open the manifest");
+    };
+    defer os.close(file);
+    const identity = try identify(file, detail);
+    var source: FileSource = .{ .file = file };
+    const layers = try formats.readManifest(
+        os.heap,
+        source.source(identity.size),
+        data_size,
+        detail,
+    );
+    detail.file_name = data_file_name;
+    return layers;
+}
+
+fn fillSlot(
+    slot: os.Slot,
+    file: os.File,
+    size: u64,
+    options: Options,
+    detail: *Detail,
+) Detail.Error!os.Placement {
+    if (options.mode == .read_write) os.fill(file, size, &detail.code) catch {
+        return systemFailure(detail, size, "cannot give the file's holes room on the disk");
+    };
+    if (options.mode == .ram) try checkMemory(size, detail);
+
+    const placement = if (options.mode.sharing()) |sharing|
+        os.place(slot, file, size, sharing, &detail.code) catch {
+            return systemFailure(detail, size, "cannot map the file");
+        }
+    else
+        os.commit(slot, size, &detail.code) catch {
+            return detail.refused(size, "cannot allocate memory for the file");
+        };
+    errdefer {
+        // It stands in this slot since a moment ago: what the system let stand it takes away.
+        var code: i64 = 0;
+        os.restore(placement, &code) catch {};
+    }
+    if (options.mode == .ram) {
+        try readExactly(file, slot.base[0..size], 0, detail);
+    } else if (options.prefetch == .populate) {
+        // For reading only: for writing it would dirty every page of the file, or copy it.
+        os.populate(placement, false, &detail.code) catch {
+            return systemFailure(detail, size, "cannot bring the file's pages into memory");
+        };
+    }
+    return placement;
+}
+
+/// An error now is better than a process killed for memory later.
+pub fn checkMemory(size: u64, detail: *Detail) Detail.Error!void {
+    const available = os.memoryAvailable() orelse return;
+    if (size <= available) return;
+    detail.requested = size;
+    detail.limit = available;
+    return detail.fail(error.LimitExceeded, "the machine or its control group has less left");
+}

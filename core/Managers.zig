@@ -1,0 +1,93 @@
+//! The managers of the process, and how a handle finds one without trusting it.
+//!
+//! A handle is a number: an index into a table and the serial number of the manager that stood
+//! there when it was opened. So a stale or a foreign value is recognised without touching what it
+//! may point to. The memory of a manager is permanent: a thread that is late by a few instructions
+//! (it released the last view, and looks whether somebody waits) finds valid, quiet memory. It is
+//! used again for the next manager that fits.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Detail = @import("Detail.zig");
+const Dimension = @import("Dimension.zig");
+const Lock = @import("Lock.zig");
+const Manager = @import("Manager.zig");
+
+const Atomic = std.atomic.Value;
+
+pub const count_max = 1024;
+
+/// What a caller holds. `tag` keeps it from being 0 and from looking like an aligned address.
+const Handle = packed struct(u64) {
+    tag: bool = true,
+    index: u10,
+    serial: u53,
+};
+
+var table: [count_max]Atomic(?*Manager) = @splat(.init(null));
+/// Held while an entry is taken; entries are given back without it.
+var lock: Lock = .{};
+
+/// The open manager that a handle names, or one that was closed and has views left.
+pub inline fn find(handle: u64) ?*Manager {
+    const parts: Handle = @bitCast(handle);
+    const manager = table[parts.index].load(.acquire) orelse return null;
+    if (manager.handle.load(.acquire) != handle) return null;
+    return manager;
+}
+
+/// True if a handle that `find` does not know was a manager's once.
+pub fn wasOpen(handle: u64) bool {
+    const parts: Handle = @bitCast(handle);
+    if (!parts.tag or parts.serial == 0) return false;
+    const manager = table[parts.index].load(.acquire) orelse return false;
+    return parts.serial <= manager.serial.load(.acquire);
+}
+
+/// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
+/// Nobody finds it until `publish`.
+pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {
+    lock.lock();
+    defer lock.unlock();
+    const capacity = std.math.ceilPowerOfTwoAssert(u32, @max(dimension_count, 16));
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse continue;
+        if (manager.dimension_capacity != capacity or !manager.isFree()) continue;
+        manager.free.store(false, .monotonic);
+        return manager;
+    }
+    for (&table, 0..) |*entry, index| {
+        if (entry.load(.acquire) != null) continue;
+        const manager = try create(capacity, detail);
+        manager.index = @intCast(index);
+        entry.store(manager, .release);
+        return manager;
+    }
+    detail.limit = count_max;
+    return detail.refused(0, "as many managers as there can be are open");
+}
+
+fn create(capacity: u32, detail: *Detail) Detail.Error!*Manager {
+    const offset = comptime std.mem.alignForward(usize, @sizeOf(Manager), @alignOf(Dimension));
+    const size = offset + capacity * @sizeOf(Dimension);
+    const memory = os.permanent(size, &detail.code) catch {
+        return detail.refused(size, "cannot allocate memory for the manager's own tables");
+    };
+    const manager: *Manager = @ptrCast(@alignCast(memory));
+    const dimensions: [*]Dimension = @ptrCast(@alignCast(memory + offset));
+    manager.dimension_capacity = capacity;
+    manager.all_dimensions = dimensions[0..capacity];
+    // Fails only before its first allocation succeeded, so that what is lost is address space.
+    manager.counters.init(capacity, &detail.code) catch {
+        return detail.refused(size, "cannot allocate memory for the manager's own counters");
+    };
+    return manager;
+}
+
+/// The handle under which a manager that was taken will be found once it stores it.
+pub fn nextHandle(manager: *Manager) u64 {
+    const serial = manager.serial.load(.monotonic) + 1;
+    manager.serial.store(serial, .release);
+    const handle: Handle = .{ .index = manager.index, .serial = @intCast(serial) };
+    return @bitCast(handle);
+}

@@ -1,0 +1,163 @@
+//! A failure in words: the one place where core's details become a memmgr_error.
+//!
+//! The sentence is: which dimension and layer; what could not be done, to which file; why; the
+//! numbers that belong to the status; the system's own words and code.
+
+const std = @import("std");
+const os = @import("../os.zig");
+const Detail = @import("../Detail.zig");
+const sized = @import("sized.zig");
+const types = @import("types.zig");
+
+pub fn write(out: *types.Error, status: types.Status, detail: *const Detail) void {
+    // A struct that is not one gets nothing written into it: the status says enough.
+    var ignored: Detail = .{};
+    sized.check(types.Error, out.struct_size, &ignored) catch return;
+    var value: types.Error = .{
+        .status = @backingInt(status),
+        .operation = @backingInt(detail.operation),
+        .dimension = detail.dimension,
+        .layer = detail.layer,
+        .views = detail.views,
+        .system_code = detail.code,
+        .requested = detail.requested,
+        .used = detail.used,
+        .limit = detail.limit,
+        .offset = detail.offset,
+    };
+    sized.writeText(&value.dimension_name, detail.dimension_name);
+    sized.writeText(&value.layer_name, detail.layer_name);
+    sized.writePath(&value.file_name, detail.file_name);
+    // What does not fit is cut; the numbers stand in fields of their own.
+    var writer: std.Io.Writer = .fixed(value.message[0 .. value.message.len - 1]);
+    writeSentence(&writer, status, detail) catch {};
+    sized.writeText(&value.message, value.message[0..writer.end]);
+    sized.write(types.Error, out, value);
+}
+
+fn writeSentence(
+    writer: *std.Io.Writer,
+    status: types.Status,
+    detail: *const Detail,
+) std.Io.Writer.Error!void {
+    try writer.writeAll(detail.dimension_name);
+    if (detail.layer_name.len > 0) {
+        if (detail.dimension_name.len > 0) try writer.writeAll(" ");
+        try writer.print("layer '{s}'", .{detail.layer_name});
+    }
+    if (writer.end > 0) try writer.writeAll(": ");
+    try writer.print("cannot {s}", .{verb(detail.operation)});
+    if (detail.file_name.len > 0) try writer.print(" '{s}'", .{detail.file_name});
+    try writer.print(": {s}", .{detail.reason});
+    switch (status) {
+        .limit_exceeded => try writer.print(
+            ": requested {d} bytes, used {d}, limit {d}",
+            .{ detail.requested, detail.used, detail.limit },
+        ),
+        .allocation => if (detail.requested != 0) {
+            try writer.print(": requested {d} bytes", .{detail.requested});
+        },
+        .out_of_bounds => try writer.print(
+            ": offset {d}, length {d}, loaded {d} bytes",
+            .{ detail.requested, detail.used, detail.limit },
+        ),
+        .views_held, .wait_timeout => try writer.print(": {d} held", .{detail.views}),
+        .format, .faulted => try writer.print(": at byte {d}", .{detail.offset}),
+        .invalid_argument, .unknown_dimension => if (detail.limit != 0) {
+            try writer.print(": got {d}, limit {d}", .{ detail.requested, detail.limit });
+        },
+        .ok,
+        .already_loaded,
+        .not_loaded,
+        .unknown_layer,
+        .invalid_access,
+        .file_access,
+        .pool_corruption,
+        => {},
+    }
+    if (detail.code != 0) {
+        var buffer: [256]u8 = undefined;
+        try writer.print(": {s} (system error {d})", .{
+            os.describe(detail.code, &buffer),
+            detail.code,
+        });
+    }
+}
+
+fn verb(operation: Detail.Operation) []const u8 {
+    return switch (operation) {
+        .none => "do it",
+        .open => "open the manager",
+        .close => "close the manager",
+        .find => "find it",
+        .load => "load",
+        .reload => "reload",
+        .unload => "unload",
+        .deallocate => "deallocate",
+        .acquire => "acquire a view",
+        .release => "release the view",
+        .write => "write",
+        .flush => "flush",
+        .evict => "evict",
+        .stats => "describe the state",
+        .log => "set the log function",
+        .retire => "retire",
+        .pressure => "relieve the pressure",
+    };
+}
+
+fn expectMessage(expected: []const u8, status: types.Status, detail: Detail) !void {
+    var out: types.Error = .{};
+    write(&out, status, &detail);
+    try std.testing.expectEqualStrings(expected, std.mem.sliceTo(&out.message, 0));
+}
+
+test "R9.1, R9.2 error_text: a limit error names the dimension and all three numbers" {
+    try expectMessage(
+        "D03: cannot load 'a.bin': the budget's limit is reached: requested 5 bytes, used 7, limit 9",
+        .limit_exceeded,
+        .{
+            .operation = .load,
+            .dimension = 2,
+            .dimension_name = "D03",
+            .file_name = "a.bin",
+            .reason = "the budget's limit is reached",
+            .requested = 5,
+            .used = 7,
+            .limit = 9,
+        },
+    );
+}
+
+test "R9.1 error_text: bounds and layers" {
+    try expectMessage(
+        "D01 layer 'w': cannot acquire a view: beyond: offset 1, length 2, loaded 3 bytes",
+        .out_of_bounds,
+        .{
+            .operation = .acquire,
+            .dimension_name = "D01",
+            .layer_name = "w",
+            .reason = "beyond",
+            .requested = 1,
+            .used = 2,
+            .limit = 3,
+        },
+    );
+}
+
+test "error_text: a message that is too long is cut, and ends with NUL" {
+    var out: types.Error = .{};
+    const long: [5000]u8 = @splat('x');
+    write(&out, .file_access, &.{ .file_name = &long, .reason = "r" });
+    try std.testing.expectEqual(0, out.message[types.message_size - 1]);
+    try std.testing.expectEqual(types.file_name_size - 1, std.mem.len(@as(
+        [*:0]const u8,
+        @ptrCast(&out.file_name),
+    )));
+}
+
+test "error_text: a struct of no valid size is left alone" {
+    var out: types.Error = .{ .struct_size = 8, .status = 99 };
+    write(&out, .file_access, &.{});
+    try std.testing.expectEqual(99, out.status);
+}

@@ -1,0 +1,97 @@
+//! Shims of the header's banner "Log": core's events as sentences, to the caller's function.
+
+const std = @import("std");
+const os = @import("../os.zig");
+const Lock = @import("../Lock.zig");
+const Log = @import("../Log.zig");
+const Call = @import("Call.zig");
+const types = @import("types.zig");
+
+const Atomic = std.atomic.Value;
+const Function = *const types.LogFunction;
+
+/// Held while the function is replaced.
+var lock: Lock = .{};
+/// Together with `user`, which changes only while the function is null and nobody is inside.
+var function: Atomic(?Function) = .init(null);
+var user: ?*anyopaque = null;
+/// Threads that may be inside the function.
+var inside_count: Atomic(u32) = .init(0);
+threadlocal var inside = false;
+
+pub fn memmgr_log_set(
+    level: i32,
+    new: ?Function,
+    new_user: ?*anyopaque,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.log, error_out);
+    return call.end(set(&call, level, new, new_user));
+}
+
+fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Error!void {
+    if (inside) return call.invalid("the log function cannot replace itself");
+    lock.lock();
+    defer lock.unlock();
+    Log.set(null, hear);
+    function.store(null, .seq_cst);
+    while (true) {
+        const count = inside_count.load(.seq_cst);
+        if (count == 0) break;
+        os.futexWait(&inside_count, count, null);
+    }
+    user = new_user;
+    function.store(new, .seq_cst);
+    if (new != null) Log.set(level, hear);
+}
+
+fn hear(event: Log.Event) void {
+    if (inside) return;
+    inside = true;
+    defer inside = false;
+    _ = inside_count.fetchAdd(1, .seq_cst);
+    defer {
+        if (inside_count.fetchSub(1, .seq_cst) == 1) os.futexWakeAll(&inside_count);
+    }
+    const current = function.load(.seq_cst) orelse return;
+    var buffer: [types.message_size]u8 = undefined;
+    var writer: std.Io.Writer = .fixed(buffer[0 .. buffer.len - 1]);
+    writeSentence(&writer, event) catch {}; // what does not fit is cut
+    buffer[writer.end] = 0;
+    const record: types.LogRecord = .{
+        .level = @backingInt(event.level),
+        .operation = @backingInt(event.operation),
+        .dimension = event.dimension,
+        .bytes = event.bytes,
+        .allocated = event.allocated,
+        .limit = event.limit,
+        .message = buffer[0..writer.end :0],
+    };
+    current(&record, user);
+}
+
+fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!void {
+    if (event.dimension_name.len > 0) try writer.print("{s}: ", .{event.dimension_name});
+    switch (event.operation) {
+        .open => try writer.print("opened, {d} bytes charged", .{event.bytes}),
+        .close => try writer.writeAll("closed"),
+        .load => try writer.print("loaded {d} bytes", .{event.bytes}),
+        .reload => try writer.print("reloaded {d} bytes", .{event.bytes}),
+        .unload => try writer.print("unloaded {d} bytes", .{event.bytes}),
+        .deallocate => try writer.print("deallocated {d} bytes", .{event.bytes}),
+        .retire => try writer.print("unmapped {d} bytes", .{event.bytes}),
+        .flush => try writer.print("flushed {d} bytes", .{event.bytes}),
+        .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
+        .pressure => if (event.threshold_percent != 0)
+            try writer.print("{d} % of what the limit leaves beyond the regions is charged", .{
+                event.threshold_percent,
+            })
+        else
+            try writer.print("refusing {d} bytes", .{event.bytes}),
+        .none, .find, .acquire, .release, .write, .stats, .log => {
+            try writer.writeAll(@tagName(event.operation));
+        },
+    }
+    if (event.file_name.len > 0) try writer.print(" of '{s}'", .{event.file_name});
+    try writer.print(" (allocated {d} of {d} bytes)", .{ event.allocated, event.limit });
+}

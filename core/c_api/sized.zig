@@ -1,0 +1,126 @@
+//! The rules of structs that start with their size, so that they can grow.
+//!
+//! Fields are appended, never changed. A struct smaller than it was in the first release is no
+//! such struct; a smaller one than today's is an older caller's, and what it lacks is zero; a
+//! larger one is a newer caller's, and is fine if what is unknown here is zero. No more than
+//! `struct_size` bytes of an output are written.
+
+const std = @import("std");
+const Detail = @import("../Detail.zig");
+const types = @import("types.zig");
+
+/// Sizes in the first release, which never change.
+fn sizeFirst(comptime T: type) u32 {
+    return switch (T) {
+        types.Error => 5520,
+        types.Capabilities => 32,
+        types.DimensionSpec => 24,
+        types.ManagerOptions => 56,
+        types.Layer => 552,
+        types.LoadOptions => 40,
+        types.View => 56,
+        types.Write => 48,
+        types.Stats => 104,
+        types.DimensionStats => 4272,
+        types.Memory => 40,
+        else => @compileError("not a sized struct: " ++ @typeName(T)),
+    };
+}
+
+pub fn check(comptime T: type, struct_size: u32, detail: *Detail) Detail.Error!void {
+    if (struct_size >= sizeFirst(T)) return;
+    detail.requested = struct_size;
+    detail.limit = sizeFirst(T);
+    return detail.fail(error.InvalidArgument, "struct_size is smaller than the struct: " ++
+        "set it to sizeof, or use the _INIT macro");
+}
+
+/// A copy of a struct of the caller's in today's shape.
+pub fn read(comptime T: type, source: *const T, detail: *Detail) Detail.Error!T {
+    const struct_size = source.struct_size;
+    try check(T, struct_size, detail);
+    const bytes: [*]const u8 = @ptrCast(source);
+    if (struct_size > @sizeOf(T)) {
+        for (bytes[@sizeOf(T)..struct_size]) |byte| {
+            if (byte == 0) continue;
+            return detail.fail(error.InvalidArgument, "the struct has fields that this version " ++
+                "of the library does not know");
+        }
+    }
+    var copy: T = undefined;
+    const copy_bytes = std.mem.asBytes(&copy);
+    @memset(copy_bytes, 0);
+    const known = @min(struct_size, @sizeOf(T));
+    @memcpy(copy_bytes[0..known], bytes[0..known]);
+    return copy;
+}
+
+/// Fills a struct of the caller's that was checked.
+pub fn write(comptime T: type, out: *T, value: T) void {
+    const known = @min(out.struct_size, @sizeOf(T));
+    const bytes: [*]u8 = @ptrCast(out);
+    @memcpy(bytes[0..known], std.mem.asBytes(&value)[0..known]);
+    out.struct_size = known;
+}
+
+/// Copies text into a fixed field, cut at a character's edge if it must be, and ends it.
+pub fn writeText(field: []u8, text: []const u8) void {
+    var len = @min(text.len, field.len - 1);
+    if (len < text.len) {
+        while (len > 0 and text[len] & 0xc0 == 0x80) len -= 1;
+    }
+    @memcpy(field[0..len], text[0..len]);
+    @memset(field[len..], 0);
+}
+
+/// The same, cut at its front: of a path the end says more.
+pub fn writePath(field: []u8, path: []const u8) void {
+    var from = path.len -| (field.len - 1);
+    if (from > 0) {
+        while (from < path.len and path[from] & 0xc0 == 0x80) from += 1;
+    }
+    writeText(field, path[from..]);
+}
+
+test "sized: a struct below its first size is refused, a larger one only if its tail is not zero" {
+    var detail: Detail = .{};
+    var options: extern struct { known: types.LoadOptions, tail: [8]u8 } = .{
+        .known = .{ .mode = 2 },
+        .tail = @splat(0),
+    };
+    const first = sizeFirst(types.LoadOptions);
+    options.known.struct_size = first - 1;
+    try std.testing.expectError(
+        error.InvalidArgument,
+        read(types.LoadOptions, &options.known, &detail),
+    );
+    for ([_]u32{ first, @sizeOf(types.LoadOptions), @sizeOf(@TypeOf(options)) }) |size| {
+        options.known.struct_size = size;
+        const copy = try read(types.LoadOptions, &options.known, &detail);
+        try std.testing.expectEqual(2, copy.mode);
+    }
+    options.tail[7] = 1;
+    try std.testing.expectError(
+        error.InvalidArgument,
+        read(types.LoadOptions, &options.known, &detail),
+    );
+}
+
+test "sized: an output is written no further than its size" {
+    var stats: types.Stats = .{ .refusals = 77 };
+    stats.struct_size = @offsetOf(types.Stats, "refusals");
+    write(types.Stats, &stats, .{ .loads = 5, .refusals = 6 });
+    try std.testing.expectEqual(5, stats.loads);
+    try std.testing.expectEqual(77, stats.refusals);
+    try std.testing.expectEqual(@offsetOf(types.Stats, "refusals"), stats.struct_size);
+}
+
+test "sized: text is cut between characters, a path at its front" {
+    var field: [6]u8 = undefined;
+    writeText(&field, "abcdé");
+    try std.testing.expectEqualStrings("abcd", std.mem.sliceTo(&field, 0));
+    writePath(&field, "é/abcd");
+    try std.testing.expectEqualStrings("/abcd", std.mem.sliceTo(&field, 0));
+    writePath(&field, "aébcd");
+    try std.testing.expectEqualStrings("ébcd"[0..5], std.mem.sliceTo(&field, 0));
+}

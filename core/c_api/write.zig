@@ -1,0 +1,70 @@
+//! Shims of the header's banner "Write".
+
+const os = @import("../os.zig");
+const Call = @import("Call.zig");
+const types = @import("types.zig");
+
+pub fn memmgr_write_begin(
+    manager: ?*types.Manager,
+    dimension: u32,
+    flags: u32,
+    timeout_ns: i64,
+    write_out: ?*types.Write,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.write, error_out);
+    return call.end(begin(&call, manager, dimension, flags, timeout_ns, write_out));
+}
+
+fn begin(
+    call: *Call,
+    handle: ?*types.Manager,
+    index: u32,
+    flags: u32,
+    timeout_ns: i64,
+    write_out: ?*types.Write,
+) Call.Error!void {
+    const out = try call.output(types.Write, write_out);
+    out.* = .{ .struct_size = out.struct_size };
+    const target = try call.open(handle);
+    const dimension = try call.dimension(target, index);
+    if (flags & ~types.write_any_thread != 0) {
+        return call.invalid("flags has bits that this version of the library does not know");
+    }
+    const timeout = try call.timeoutNs(timeout_ns);
+    const any_thread = flags & types.write_any_thread != 0;
+    const thread = if (any_thread) 0 else os.threadId();
+    const got = try dimension.beginWrite(target.handle, thread, timeout, &call.detail);
+    out.dimension = index;
+    out.data = got.base;
+    out.length = got.size;
+    out.generation = got.generation;
+    out.token = .{ target.handle, 1 + @as(u64, got.slot) };
+}
+
+pub fn memmgr_write_end(
+    manager: ?*types.Manager,
+    write: ?*types.Write,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.write, error_out);
+    return call.end(end(&call, manager, write));
+}
+
+fn end(call: *Call, handle: ?*types.Manager, write: ?*types.Write) Call.Error!void {
+    const held = try call.output(types.Write, write);
+    if (held.token[0] == 0) return call.invalid("the write was not begun, or has ended");
+    if (held.token[0] != @intFromPtr(handle)) {
+        return call.invalid("the write is one of another manager");
+    }
+    const target = try call.lookUp(handle);
+    const dimension = try call.dimension(target, held.dimension);
+    if (held.token[1] != 1 and held.token[1] != 2) {
+        return call.invalid("the write is not one that this manager began");
+    }
+    const slot: u1 = @intCast(held.token[1] - 1);
+    try dimension.endWrite(target.handle, os.threadId(), slot, held.generation, &call.detail);
+    held.data = null;
+    held.length = 0;
+    held.token = .{ 0, 0 };
+}

@@ -1,0 +1,50 @@
+//! The root of the C library: its panic policy and the only export block.
+//!
+//! Every function of the header is exported here, and nothing else is (`tests/package` compares).
+//! The shims stand in `c_api/`, one file for each banner of the header.
+
+const builtin = @import("builtin");
+const std = @import("std");
+const capabilities = @import("c_api/capabilities.zig");
+const dimension = @import("c_api/dimension.zig");
+const log = @import("c_api/log.zig");
+const manager = @import("c_api/manager.zig");
+const stats = @import("c_api/stats.zig");
+const status = @import("c_api/status.zig");
+const view = @import("c_api/view.zig");
+const write = @import("c_api/write.zig");
+
+/// The default handler would print, and pull 300 KB of formatting and foreign symbols into every
+/// program that links the library. Release builds check arguments themselves and never get here.
+pub const panic = if (builtin.is_test)
+    std.debug.FullPanic(std.debug.defaultPanic)
+else
+    std.debug.FullPanic(trap);
+
+fn trap(_: []const u8, _: ?usize) noreturn {
+    @trap();
+}
+
+comptime {
+    for (.{ capabilities, dimension, log, manager, stats, status, view, write }) |shims| {
+        for (@typeInfo(shims).@"struct".decl_names) |name| {
+            if (std.mem.startsWith(u8, name, "memmgr_")) {
+                @export(&@field(shims, name), .{ .name = name });
+            }
+        }
+    }
+}
+
+test {
+    _ = @import("c_api/Call.zig");
+    _ = @import("c_api/error_text.zig");
+    _ = @import("c_api/sized.zig");
+    _ = capabilities;
+    _ = dimension;
+    _ = log;
+    _ = manager;
+    _ = stats;
+    _ = status;
+    _ = view;
+    _ = write;
+}

@@ -1,0 +1,107 @@
+//! A small number for every thread of the process, so that counters can be found by index.
+//!
+//! A thread gets its index the first time it needs one and hands it on when it ends. The hand-on
+//! is a release by the old owner and an acquire by the new one, so counters that belong to an
+//! index go on from where they stood. There are `count_max` indices; threads beyond that, threads
+//! that the system has no exit hook for, and threads that are past their exit hook share the
+//! index `crowd`, whose counters must be moved atomically.
+
+const std = @import("std");
+const os = @import("os.zig");
+
+const Atomic = std.atomic.Value;
+
+/// Bounds the memory for counters; more threads work, at the speed of atomic additions.
+pub const count_max = 4096;
+/// No row of counters ever has this index: looking it up fails into the slow path, which makes
+/// "am I registered?" and "is there a row for me?" one question.
+pub const unregistered: u32 = 0;
+pub const crowd: u32 = 1;
+const first_own: u32 = 2;
+
+threadlocal var current: u32 = unregistered;
+
+/// The calling thread's index, or `unregistered`.
+pub inline fn index() u32 {
+    return current;
+}
+
+/// One bit an index; bit `unregistered` and `crowd` are never looked at.
+var taken: [count_max / 64]Atomic(u64) = @splat(.init(0));
+/// All indices that were ever taken are below it.
+var high_water: Atomic(u32) = .init(first_own);
+
+/// Indices below this one may have counters. A thread raises it before it moves its first
+/// counter, so whoever sees the counter's move also sees the index.
+pub fn limit() u32 {
+    return high_water.load(.acquire);
+}
+
+/// Gives the calling thread an index if it has none, and returns it.
+pub fn register() u32 {
+    if (current != unregistered) return current;
+    const own = claim() orelse {
+        current = crowd;
+        return crowd;
+    };
+    if (!os.atThreadExit(handOn, own)) {
+        release(own);
+        current = crowd;
+        return crowd;
+    }
+    current = own;
+    return own;
+}
+
+fn claim() ?u32 {
+    for (&taken, 0..) |*word, word_index| {
+        var bits = word.load(.monotonic);
+        while (true) {
+            const reserved: u64 = if (word_index == 0) (1 << first_own) - 1 else 0;
+            const free = ~(bits | reserved);
+            if (free == 0) break;
+            const bit: u6 = @intCast(@ctz(free));
+            const claimed = bits | (@as(u64, 1) << bit);
+            bits = word.cmpxchgWeak(bits, claimed, .acquire, .monotonic) orelse {
+                const own: u32 = @intCast(word_index * 64 + bit);
+                _ = high_water.fetchMax(own + 1, .seq_cst);
+                return own;
+            };
+        }
+    }
+    return null;
+}
+
+fn release(own: u32) void {
+    const bit: u6 = @intCast(own % 64);
+    _ = taken[own / 64].fetchAnd(~(@as(u64, 1) << bit), .release);
+}
+
+/// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
+fn handOn(own: usize) void {
+    current = crowd;
+    release(@intCast(own));
+}
+
+test "threads: an index is kept by its thread and handed on when it ends" {
+    const Probe = struct {
+        var seen: u32 = 0;
+        fn run() void {
+            seen = register();
+            std.debug.assert(register() == seen);
+        }
+    };
+    const mine = register();
+    try std.testing.expect(mine >= first_own);
+    var last: u32 = 0;
+    for (0..count_max) |_| {
+        const thread = try std.Thread.spawn(.{}, Probe.run, .{});
+        thread.join();
+        try std.testing.expect(Probe.seen != mine and Probe.seen != unregistered);
+        last = @max(last, Probe.seen);
+    }
+    // As many threads as there are indices ended one after the other: had they not been handed
+    // on, the last of them would stand in the crowd.
+    try std.testing.expect(Probe.seen != crowd);
+    try std.testing.expect(last < limit());
+}
