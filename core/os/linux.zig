@@ -64,66 +64,70 @@ pub fn memoryAvailable() ?u64 {
         const hierarchy = parts.next() orelse continue;
         const controllers = parts.next() orelse continue;
         const path = parts.rest();
-        const version: GroupVersion = if (std.mem.eql(u8, hierarchy, "0"))
-            .two
+        const kind = if (std.mem.eql(u8, hierarchy, "0"))
+            Groups.two
         else if (hasWord(controllers, "memory"))
-            .one
+            Groups.one
         else
             continue;
-        if (groupHeadroom(version, path)) |headroom| least = @min(least orelse headroom, headroom);
+        if (kind.headroom(path)) |headroom| least = @min(least orelse headroom, headroom);
     }
     return least;
 }
 
-const GroupVersion = enum { one, two };
+/// Where the two versions of control groups say what memory a group may use, and uses.
+const Groups = struct {
+    root: []const u8,
+    limit: []const u8,
+    used: []const u8,
+    cache: []const u8,
 
-/// A group's limit holds for all groups below it, so every ancestor is asked. In a container the
-/// path may be the host's, of which only the root can be seen: it stands for the container's.
-fn groupHeadroom(version: GroupVersion, path: []const u8) ?u64 {
-    var least: ?u64 = null;
-    var group = std.mem.trimEnd(u8, path, "/");
-    while (true) {
-        if (headroomOf(version, group)) |headroom| least = @min(least orelse headroom, headroom);
-        if (group.len == 0) return least;
-        group = group[0 .. std.mem.lastIndexOfScalar(u8, group, '/') orelse 0];
-    }
-}
-
-fn headroomOf(version: GroupVersion, group: []const u8) ?u64 {
-    const Names = struct { root: []const u8, limit: []const u8, used: []const u8, cache: []const u8 };
-    const names: Names = switch (version) {
-        .one => .{
-            .root = "/sys/fs/cgroup/memory",
-            .limit = "memory.limit_in_bytes",
-            .used = "memory.usage_in_bytes",
-            .cache = "total_inactive_file ",
-        },
-        .two => .{
-            .root = "/sys/fs/cgroup",
-            .limit = "memory.max",
-            .used = "memory.current",
-            .cache = "inactive_file ",
-        },
+    const one: Groups = .{
+        .root = "/sys/fs/cgroup/memory",
+        .limit = "memory.limit_in_bytes",
+        .used = "memory.usage_in_bytes",
+        .cache = "total_inactive_file ",
     };
-    var buffer: [8192]u8 = undefined;
-    // A group without a limit has "max" there, which is no number.
-    const limit = number(groupFile(names.root, group, names.limit, &buffer)) orelse return null;
-    const used = number(groupFile(names.root, group, names.used, &buffer)) orelse return null;
-    const stat = groupFile(names.root, group, "memory.stat", &buffer);
-    const cache = field(stat, names.cache) orelse 0;
-    return limit -| (used -| cache);
-}
 
-fn groupFile(root: []const u8, group: []const u8, name: []const u8, buffer: []u8) []const u8 {
-    var path: [linux.PATH_MAX]u8 = undefined;
-    var end: usize = 0;
-    for ([_][]const u8{ root, group, "/", name, "\x00" }) |part| {
-        if (part.len > path.len - end) return "";
-        @memcpy(path[end..][0..part.len], part);
-        end += part.len;
+    const two: Groups = .{
+        .root = "/sys/fs/cgroup",
+        .limit = "memory.max",
+        .used = "memory.current",
+        .cache = "inactive_file ",
+    };
+
+    /// A group's limit holds for all groups below it, so every ancestor is asked. In a container
+    /// the path may be the host's, of which only the root can be seen: the container's own.
+    fn headroom(groups: Groups, path: []const u8) ?u64 {
+        var least: ?u64 = null;
+        var group = std.mem.trimEnd(u8, path, "/");
+        while (true) {
+            if (groups.headroomOf(group)) |bytes| least = @min(least orelse bytes, bytes);
+            if (group.len == 0) return least;
+            group = group[0 .. std.mem.lastIndexOfScalar(u8, group, '/') orelse 0];
+        }
     }
-    return readFile(path[0 .. end - 1 :0], buffer);
-}
+
+    fn headroomOf(groups: Groups, group: []const u8) ?u64 {
+        var buffer: [8192]u8 = undefined;
+        // A group without a limit has "max" there, which is no number.
+        const limit = number(groups.read(group, groups.limit, &buffer)) orelse return null;
+        const used = number(groups.read(group, groups.used, &buffer)) orelse return null;
+        const cache = field(groups.read(group, "memory.stat", &buffer), groups.cache) orelse 0;
+        return limit -| (used -| cache);
+    }
+
+    fn read(groups: Groups, group: []const u8, name: []const u8, buffer: []u8) []const u8 {
+        var path: [linux.PATH_MAX]u8 = undefined;
+        var end: usize = 0;
+        for ([_][]const u8{ groups.root, group, "/", name, "\x00" }) |part| {
+            if (part.len > path.len - end) return "";
+            @memcpy(path[end..][0..part.len], part);
+            end += part.len;
+        }
+        return readFile(path[0 .. end - 1 :0], buffer);
+    }
+};
 
 /// The first bytes of a file of the kernel's, as many as the buffer holds; none if there is no
 /// such file.
@@ -311,7 +315,6 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
 pub fn futexWait(word: *const std.atomic.Value(u32), expected: u32, timeout_ns: ?u64) void {
     var time: linux.timespec = undefined;
     if (timeout_ns) |ns| {
-        // Seconds beyond the kernel's range are refused, which would be a busy loop.
         time = .{
             .sec = @intCast(ns / std.time.ns_per_s),
             .nsec = @intCast(ns % std.time.ns_per_s),
@@ -531,7 +534,37 @@ test "files of the kernel are read by line and by word" {
     try testing.expectEqual(null, number("-1\n"));
     try testing.expectEqual(null, number(""));
     try testing.expect(hasWord("cpu,memory", "memory") and !hasWord("cpuset,memory2", "memory"));
-    try testing.expectEqual(null, groupHeadroom(.two, "/no/such/group/../x"));
+}
+
+test "the headroom of a control group is the least of its ancestors'" {
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const folder = file.folder.dir;
+    const io = testing.io;
+    const Level = struct { path: []const u8, max: []const u8, used: []const u8, stat: []const u8 };
+    for ([_]Level{
+        .{ .path = "", .max = "max\n", .used = "5000\n", .stat = "" },
+        .{ .path = "a/", .max = "1000\n", .used = "900\n", .stat = "file 7\ninactive_file 300\n" },
+        .{ .path = "a/b/", .max = "5000\n", .used = "4900\n", .stat = "inactive_file 600\n" },
+        .{ .path = "a/over/", .max = "10\n", .used = "20\n", .stat = "" },
+    }) |level| {
+        if (level.path.len > 0) try folder.createDirPath(io, level.path);
+        for (
+            [_][]const u8{ "memory.max", "memory.current", "memory.stat" },
+            [_][]const u8{ level.max, level.used, level.stat },
+        ) |name, data| {
+            var path: [100]u8 = undefined;
+            const sub_path = try std.mem.print(&path, "{s}{s}", .{ level.path, name });
+            try folder.writeFile(io, .{ .sub_path = sub_path, .data = data });
+        }
+    }
+    var groups: Groups = .two;
+    groups.root = std.fs.path.dirname(file.path).?;
+    try testing.expectEqual(null, groups.headroom("/"));
+    try testing.expectEqual(400, groups.headroom("/a"));
+    try testing.expectEqual(400, groups.headroom("/a/b"));
+    try testing.expectEqual(400, groups.headroom("/a/gone/below"));
+    try testing.expectEqual(0, groups.headroom("/a/over"));
 }
 
 test "device numbers are those that stat shows" {

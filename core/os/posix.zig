@@ -356,16 +356,17 @@ test "codes are errno values" {
 test "what cannot be mapped is refused and the slot stays empty" {
     const room: contract.Room = try .init();
     defer room.deinit();
-    const file: TempFile = try .create("bytes");
+    const size = pageSize();
+    const file: TempFile = try .createSparse(size);
     defer file.deinit();
     var code: i64 = 0;
     const opened = try os.open(file.path, .read, &code);
     defer os.close(opened);
     // The file is not open for writing.
-    const refusal = os.place(room.slots[0], opened, 5, .shared_write, &code);
+    const refusal = os.place(room.slots[0], opened, size, .shared_write, &code);
     try std.testing.expectError(error.System, refusal);
     try std.testing.expectEqual(@backingInt(std.c.E.ACCES), code);
-    try contract.restore(try os.place(room.slots[0], opened, 5, .shared_read, &code));
+    try contract.restore(try os.place(room.slots[0], opened, size, .shared_read, &code));
 }
 
 test "holes are written without a change to the bytes around them" {
