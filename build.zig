@@ -29,13 +29,17 @@ const targets_supported = [_][]const u8{
     "x86_64-windows-gnu",
 };
 
-/// Other systems that a Linux machine can run: each command takes a program as its last argument,
-/// and exits with 77 where its emulator cannot be had.
-const systems = [_]struct { target: []const u8, command: []const []const u8 }{
-    .{ .target = "x86_64-windows-gnu", .command = &.{ "tests/systems/wine.sh", "run", "10" } },
-    .{ .target = "x86_64-windows-gnu", .command = &.{ "tests/systems/wine.sh", "run", "8" } },
-    .{ .target = "aarch64-linux-musl", .command = &.{ "tests/systems/qemu.sh", "run", "65536" } },
-    .{ .target = "aarch64-linux-musl", .command = &.{ "tests/systems/qemu.sh", "run", "16384" } },
+/// Other systems that a Linux machine can run: a command takes a program as its last argument, and
+/// exits with 77 where its emulator cannot be had.
+const systems = [_]struct { target: []const u8, commands: []const []const []const u8 }{
+    .{ .target = "x86_64-windows-gnu", .commands = &.{
+        &.{ "tests/systems/wine.sh", "run", "10" },
+        &.{ "tests/systems/wine.sh", "run", "8" },
+    } },
+    .{ .target = "aarch64-linux-musl", .commands = &.{
+        &.{ "tests/systems/qemu.sh", "run", "65536" },
+        &.{ "tests/systems/qemu.sh", "run", "16384" },
+    } },
 };
 
 const warnings = [_][]const u8{ "-Wall", "-Wextra", "-pedantic", "-Werror" };
@@ -59,126 +63,84 @@ fn declare(b: *std.Build) void {
 
     // -Dcpu=native is for who asks: what is built here is copied to other machines.
     const target = b.standardTargetOptions(.{ .default_target = .{ .cpu_model = .baseline } });
-    const optimize = b.option(
+    const mode = b.option(
         std.builtin.Optimize,
         "optimize",
-        "Mode of the unit tests (default: debug); the library is always fast",
+        "Of the unit tests (default: debug); the library is always built fast",
     ) orelse .debug;
-    const filters = b.option([]const []const u8, "filter", "Run only unit tests whose name has it") orelse
-        &.{};
+    const filters = b.option([]const []const u8, "filter", "Unit tests with this in their name");
     const slow = b.option(bool, "slow", "Run the unit tests in mode safe as well") orelse false;
 
     const static = addLibrary(b, target, .static);
     const shared = addLibrary(b, target, .dynamic);
-    const test_programs = std.mem.concat(b.allocator, Program, &.{
+    const programs = std.mem.concat(b.allocator, Program, &.{
         listPrograms(b, "tests/c"),
         listPrograms(b, "tests/cpp"),
     }) catch @panic("OOM");
 
-    // Install -----------------------------------------------------------------------------------
+    // The default: what is handed out.
     b.installArtifact(static);
     b.installArtifact(shared);
-    const pkg_config = b.addWriteFiles();
-    for ([_][]const u8{ "memmgr.pc", "memmgr-static.pc" }, [_][]const u8{
-        "-L${libdir} -lmemmgr",
-        b.fmt("${{libdir}}/{s}{s}", .{ static.out_filename, if (target.result.os.tag == .linux) " -pthread" else "" }),
-    }) |name, libs| {
-        const text = b.fmt(
-            \\prefix=${{pcfiledir}}/../..
-            \\includedir=${{prefix}}/include
-            \\libdir=${{prefix}}/lib
-            \\
-            \\Name: memmgr
-            \\Description: A memory budget for your memory-mapped tables
-            \\Version: {s}
-            \\Cflags: -I${{includedir}}
-            \\Libs: {s}
-            \\
-        , .{ package.version, libs });
-        const path = b.fmt("pkgconfig/{s}", .{name});
-        b.getInstallStep().dependOn(&b.addInstallLibFile(pkg_config.add(name, text), path).step);
-    }
+    installPkgConfig(b, "memmgr", "-L${libdir} -lmemmgr");
+    installPkgConfig(b, "memmgr-static", b.fmt("${{libdir}}/{s} -pthread", .{static.out_filename}));
 
-    // Examples ----------------------------------------------------------------------------------
     _ = b.addModule("memmgr", .{ .root_source_file = b.path("core/memmgr.zig"), .target = target });
     for (listPrograms(b, "examples")) |program| {
-        const install = b.addInstallArtifact(addProgram(b, program, target, static), .{
+        const install = b.addInstallArtifact(addProgram(b, program, static), .{
             .dest_dir = .{ .override = .{ .custom = "examples" } },
         });
         steps.examples.dependOn(&install.step);
     }
 
-    // test:unit, test:tsan, fuzz ----------------------------------------------------------------
-    const modes: []const std.builtin.Optimize = if (slow) &.{ optimize, .safe } else &.{optimize};
-    for (modes) |mode| {
-        const run = b.addRunArtifact(addUnitTest(b, target, .{ .optimize = mode, .filters = filters }));
-        run.has_side_effects = true;
-        steps.test_unit.dependOn(&run.step);
-    }
-    const tsan = b.addRunArtifact(addUnitTest(b, target, .{ .filters = filters, .tsan = true }));
-    tsan.has_side_effects = true;
-    steps.test_tsan.dependOn(&tsan.step);
-    // Only code from LLVM carries the counters that the fuzzer reads.
-    const fuzz = addUnitTest(b, target, .{ .filters = filters, .llvm = true });
-    steps.fuzz.dependOn(&b.addRunArtifact(fuzz).step);
+    const unit: UnitTest = .{ .target = target, .mode = mode, .filters = filters orelse &.{} };
+    runTest(b, steps.test_unit, addUnitTest(b, unit));
+    if (slow) runTest(b, steps.test_unit, addUnitTest(b, unit.with(.{ .mode = .safe })));
+    runTest(b, steps.test_tsan, addUnitTest(b, unit.with(.{ .tsan = true })));
+    // The fuzzer starts and watches this one itself.
+    steps.fuzz.dependOn(&b.addRunArtifact(addUnitTest(b, unit.with(.{ .llvm = true }))).step);
 
-    // test:abi, test:header ---------------------------------------------------------------------
-    const asserts = abiAsserts(b);
+    const asserts = printAbiAsserts(b);
     steps.test_abi.dependOn(&addObject(b, target, asserts, "c11").step);
-    const consumer = headerConsumer(b);
-    const sources = b.addWriteFiles();
+
+    const consumers = writeHeaderConsumers(b);
     for (c_standards) |standard| {
-        const file = sources.add("header.c", consumer);
-        steps.test_header.dependOn(&addObject(b, target, file, standard).step);
+        steps.test_header.dependOn(&addObject(b, target, consumers.c, standard).step);
     }
     for (cpp_standards) |standard| {
-        const file = sources.add("header.cpp", consumer);
-        steps.test_header.dependOn(&addObject(b, target, file, standard).step);
+        steps.test_header.dependOn(&addObject(b, target, consumers.cpp, standard).step);
     }
 
-    // test:c ------------------------------------------------------------------------------------
-    for (test_programs) |program| {
-        for ([_]*std.Build.Step.Compile{ static, shared }) |library| {
-            const run = b.addRunArtifact(addProgram(b, program, target, library));
-            run.expectExitCode(0);
-            run.has_side_effects = true;
-            steps.test_c.dependOn(&run.step);
-        }
+    for (programs) |program| {
+        runTest(b, steps.test_c, addProgram(b, program, static));
+        runTest(b, steps.test_c, addProgram(b, program, shared));
     }
 
-    // test:fmt ----------------------------------------------------------------------------------
-    const fmt = b.addFmt(.{ .check = true, .paths = b.pathList(&.{
-        "build.zig", "build.zig.zon", "core", "tests", "examples",
-    }) });
-    steps.test_fmt.dependOn(&fmt.step);
+    const zig_files = b.pathList(&.{ "build.zig", "build.zig.zon", "core", "examples", "tests" });
+    steps.test_fmt.dependOn(&b.addFmt(.{ .check = true, .paths = zig_files }).step);
 
-    steps.@"test".dependOn(steps.test_unit);
-    steps.@"test".dependOn(steps.test_abi);
-    steps.@"test".dependOn(steps.test_header);
-    steps.@"test".dependOn(steps.test_c);
-    steps.@"test".dependOn(steps.test_fmt);
+    for ([_]*std.Build.Step{
+        steps.test_unit, steps.test_abi, steps.test_header, steps.test_c, steps.test_fmt,
+    }) |part| steps.@"test".dependOn(part);
 
-    // test:systems ------------------------------------------------------------------------------
     for (systems) |system| {
         const other = resolveTarget(b, system.target);
         const library = addLibrary(b, other, .static);
-        runOn(b, steps.test_systems, system.command, addUnitTest(b, other, .{ .filters = filters }));
-        for (test_programs) |program| {
-            runOn(b, steps.test_systems, system.command, addProgram(b, program, other, library));
+        const unit_test = addUnitTest(b, unit.with(.{ .target = other }));
+        for (system.commands) |command| runOn(b, steps.test_systems, command, unit_test);
+        for (programs) |program| {
+            const executable = addProgram(b, program, library);
+            for (system.commands) |command| runOn(b, steps.test_systems, command, executable);
         }
     }
 
-    // check -------------------------------------------------------------------------------------
     for (targets_supported) |triple| {
         const other = resolveTarget(b, triple);
-        steps.check.dependOn(&addLibrary(b, other, .dynamic).step);
-        steps.check.dependOn(&addUnitTest(b, other, .{}).step);
-        steps.check.dependOn(&addObject(b, other, asserts, "c11").step);
         const library = addLibrary(b, other, .static);
         steps.check.dependOn(&library.step);
-        for (test_programs) |program| {
-            steps.check.dependOn(&addProgram(b, program, other, library).step);
-        }
+        steps.check.dependOn(&addLibrary(b, other, .dynamic).step);
+        steps.check.dependOn(&addUnitTest(b, .{ .target = other }).step);
+        steps.check.dependOn(&addObject(b, other, asserts, "c11").step);
+        for (programs) |program| steps.check.dependOn(&addProgram(b, program, library).step);
     }
 }
 
@@ -209,30 +171,64 @@ fn addLibrary(
     return library;
 }
 
+/// A pkg-config file that goes where its folder goes.
+fn installPkgConfig(b: *std.Build, name: []const u8, libs: []const u8) void {
+    const file_name = b.fmt("{s}.pc", .{name});
+    const files = b.addWriteFile(file_name, b.fmt(
+        \\prefix=${{pcfiledir}}/../..
+        \\includedir=${{prefix}}/include
+        \\libdir=${{prefix}}/lib
+        \\
+        \\Name: {s}
+        \\Description: A memory budget for your memory-mapped tables
+        \\Version: {s}
+        \\Cflags: -I${{includedir}}
+        \\Libs: {s}
+        \\
+    , .{ name, package.version, libs }));
+    const file = files.getDirectory().path(b, file_name);
+    const install = b.addInstallLibFile(file, b.fmt("pkgconfig/{s}", .{file_name}));
+    b.getInstallStep().dependOn(&install.step);
+}
+
 const UnitTest = struct {
-    optimize: std.builtin.Optimize = .debug,
+    target: std.Build.ResolvedTarget,
+    mode: std.builtin.Optimize = .debug,
     filters: []const []const u8 = &.{},
+    /// Only code from LLVM carries the counters that the fuzzer reads.
     llvm: bool = false,
     tsan: bool = false,
+
+    fn with(base: UnitTest, changes: anytype) UnitTest {
+        var result = base;
+        inline for (comptime std.meta.fieldNames(@TypeOf(changes))) |name| {
+            @field(result, name) = @field(changes, name);
+        }
+        return result;
+    }
 };
 
-fn addUnitTest(
-    b: *std.Build,
-    target: std.Build.ResolvedTarget,
-    options: UnitTest,
-) *std.Build.Step.Compile {
+fn addUnitTest(b: *std.Build, options: UnitTest) *std.Build.Step.Compile {
     return b.addTest(.{
         .name = "memmgr-test",
         .filters = options.filters,
         .use_llvm = if (options.llvm or options.tsan) true else null,
         .root_module = b.createModule(.{
             .root_source_file = b.path("core/memmgr.zig"),
-            .target = target,
-            .optimize = options.optimize,
+            .target = options.target,
+            .optimize = options.mode,
             .sanitize_thread = options.tsan,
-            .link_libc = target.result.os.tag != .windows,
+            .link_libc = options.target.result.os.tag != .windows,
         }),
     });
+}
+
+/// Runs a program whenever it is asked to: what it finds depends on more than its file.
+fn runTest(b: *std.Build, step: *std.Build.Step, program: *std.Build.Step.Compile) void {
+    const run = b.addRunArtifact(program);
+    if (program.kind == .exe) run.expectExitCode(0);
+    run.has_side_effects = true;
+    step.dependOn(&run.step);
 }
 
 /// A source file that is a program of its own.
@@ -265,15 +261,17 @@ fn listPrograms(b: *std.Build, folder: []const u8) []const Program {
     return programs.items;
 }
 
+/// The program for the library's target, linked with the library.
 fn addProgram(
     b: *std.Build,
     program: Program,
-    target: std.Build.ResolvedTarget,
     library: *std.Build.Step.Compile,
 ) *std.Build.Step.Compile {
-    const module = b.createModule(.{ .target = target, .optimize = .safe });
+    const module = b.createModule(.{ .target = library.root_module.resolved_target.? });
     switch (program.language) {
         .c, .cpp => {
+            // Debug would link a runtime in, and with it what the library may lack.
+            module.optimize = .safe;
             module.link_libc = true;
             module.link_libcpp = program.language == .cpp;
             module.addCSourceFile(.{
@@ -288,15 +286,15 @@ fn addProgram(
             module.addImport("memmgr", b.modules.get("memmgr").?);
         },
     }
-    const linkage = if (library.linkage == .dynamic) "-shared" else "";
+    const suffix = if (library.linkage == .dynamic) "-shared" else "";
     return b.addExecutable(.{
-        .name = b.fmt("{s}{s}", .{ program.name, linkage }),
+        .name = b.fmt("{s}{s}", .{ program.name, suffix }),
         .root_module = module,
     });
 }
 
 /// A C file of static asserts, printed by a program that walks the mirror.
-fn abiAsserts(b: *std.Build) std.Build.LazyPath {
+fn printAbiAsserts(b: *std.Build) std.Build.LazyPath {
     const generator = b.addExecutable(.{
         .name = "abi",
         .root_module = b.createModule(.{
@@ -314,27 +312,27 @@ fn abiAsserts(b: *std.Build) std.Build.LazyPath {
     return run.captureStdOut(.{ .basename = "abi.c" });
 }
 
-/// A source file, C and C++ at once, that uses every initializer of the header.
-fn headerConsumer(b: *std.Build) []const u8 {
+/// A source file, in C and C++ the same, that uses every initializer of the header.
+fn writeHeaderConsumers(b: *std.Build) struct { c: std.Build.LazyPath, cpp: std.Build.LazyPath } {
     b.dependOnFileContents(b.path("include/memmgr.h"));
-    const header = b.root.root_dir.handle.readFileAlloc(
-        b.graph.io,
-        b.pathJoin(&.{ b.root.sub_path, "include/memmgr.h" }),
-        b.allocator,
-        .unlimited,
-    ) catch |err| std.debug.panic("include/memmgr.h: {t}", .{err});
-    var text: std.ArrayList(u8) = .empty;
-    text.appendSlice(b.allocator, "#include <memmgr.h>\n") catch @panic("OOM");
+    const io = b.graph.io;
+    const dir = b.root.openDir(io, "include", .{}) catch @panic("no folder include");
+    defer dir.close(io);
+    const header = dir.readFileAlloc(io, "memmgr.h", b.allocator, .unlimited) catch
+        @panic("no file include/memmgr.h");
+    var text: []const u8 = "#include <memmgr.h>\n";
     var lines = std.mem.splitScalar(u8, header, '\n');
     while (lines.next()) |line| {
         const macro = std.mem.cutPrefix(u8, line, "#define ") orelse continue;
-        const name = std.mem.cutScalar(u8, macro, ' ') orelse continue;
-        const upper = std.mem.cutSuffix(u8, name[0], "_INIT") orelse continue;
-        const lower = std.ascii.allocLowerString(b.allocator, upper) catch @panic("OOM");
-        text.print(b.allocator, "{s} {s}_value = {s};\n", .{ lower, lower, name[0] }) catch
-            @panic("OOM");
+        const name, _ = std.mem.cutScalar(u8, macro, ' ') orelse continue;
+        const prefix = std.mem.cutSuffix(u8, name, "_INIT") orelse continue;
+        const lower = std.ascii.allocLowerString(b.allocator, prefix) catch @panic("OOM");
+        text = b.fmt("{s}{s} {s}_value = {s};\n", .{ text, lower, lower, name });
     }
-    return text.items;
+    return .{
+        .c = b.addWriteFile("header.c", text).getDirectory().path(b, "header.c"),
+        .cpp = b.addWriteFile("header.cpp", text).getDirectory().path(b, "header.cpp"),
+    };
 }
 
 /// Compiles one file of C or C++ that includes the header, and links nothing.

@@ -1,14 +1,28 @@
 //! Prints a C file that compiles only if include/memmgr.h and core/c_api agree, and fails if the
 //! header, given as the argument, has a name that core/c_api lacks.
 //!
-//! The C names, types, offsets and values all come from the Zig declarations by reflection. A
-//! struct of the mirror has no padding, and so a field that only the header has would move an
-//! offset or the size.
+//! The C names, types, offsets, values and prototypes all come from the Zig declarations by
+//! reflection. A struct of the mirror has no padding, and so a field that only the header has
+//! would move an offset or the size.
 
 const std = @import("std");
-const types = @import("libmemmgr").types;
+const libmemmgr = @import("libmemmgr");
+const types = libmemmgr.types;
 
 const Writer = std.Io.Writer;
+
+const prelude =
+    \\#include <memmgr.h>
+    \\#define CONSTANT(NAME, VALUE) _Static_assert(NAME == VALUE, #NAME)
+    \\#define SIZE(STRUCT, BYTES) _Static_assert(sizeof(STRUCT) == BYTES, "size of " #STRUCT)
+    \\#define FIELD(STRUCT, NAME, OFFSET, POINTER) \
+    \\    _Static_assert(offsetof(STRUCT, NAME) == OFFSET, "offset of " #STRUCT "." #NAME); \
+    \\    _Static_assert(_Generic(&((STRUCT *)0)->NAME, POINTER: 1, default: 0), \
+    \\                   "type of " #STRUCT "." #NAME)
+    \\memmgr_status status_type(void);
+    \\int32_t status_type(void);
+    \\
+;
 
 pub fn main(init: std.process.Init) !void {
     const io = init.io;
@@ -23,7 +37,8 @@ pub fn main(init: std.process.Init) !void {
 }
 
 fn writeAsserts(w: *Writer) Writer.Error!void {
-    try w.writeAll("#include <memmgr.h>\n");
+    try w.writeAll(prelude);
+    @setEvalBranchQuota(100_000);
     inline for (comptime std.meta.declarations(types)) |name| {
         const value = @field(types, name);
         if (@TypeOf(value) != type) {
@@ -36,10 +51,17 @@ fn writeAsserts(w: *Writer) Writer.Error!void {
             else => @compileError("types." ++ name ++ " has no counterpart in C"),
         }
     }
+    inline for (libmemmgr.shims) |shim| {
+        inline for (comptime std.meta.declarations(shim)) |name| {
+            if (comptime std.mem.startsWith(u8, name, "memmgr_")) {
+                try writePrototype(w, name, @TypeOf(@field(shim, name)));
+            }
+        }
+    }
 }
 
-fn writeConstant(w: *Writer, comptime name: []const u8, comptime value: comptime_int) Writer.Error!void {
-    try w.print("_Static_assert(MEMMGR_{s} == {d}, \"MEMMGR_{s}\");\n", .{ name, value, name });
+fn writeConstant(w: *Writer, name: []const u8, value: i64) Writer.Error!void {
+    try w.print("CONSTANT(MEMMGR_{s}, {d});\n", .{ name, value });
 }
 
 fn writeEnum(w: *Writer, comptime name: []const u8, comptime E: type) Writer.Error!void {
@@ -55,18 +77,26 @@ fn writeStruct(w: *Writer, comptime S: type) Writer.Error!void {
     inline for (comptime std.meta.fieldNames(S)) |field| {
         const Field = @FieldType(S, field);
         if (@offsetOf(S, field) != size) @compileError(name ++ " has padding before " ++ field);
+        const pointer = comptime pointerTo(Field);
+        try w.print("FIELD({s}, {s}, {d}, {s});\n", .{ name, field, size, pointer });
         size += @sizeOf(Field);
-        try w.print(
-            \\_Static_assert(offsetof({[s]s}, {[f]s}) == {[offset]d}, "offset of {[s]s}.{[f]s}");
-            \\_Static_assert(_Generic(&(({[s]s} *)0)->{[f]s}, {[type]s}: 1, default: 0), "type of {[s]s}.{[f]s}");
-            \\
-        , .{ .s = name, .f = field, .offset = @offsetOf(S, field), .type = comptime pointerTo(Field) });
     }
     if (@sizeOf(S) != size) @compileError(name ++ " has padding at its end");
-    try w.print("_Static_assert(sizeof({s}) == {d}, \"size of {s}\");\n", .{ name, size, name });
+    try w.print("SIZE({s}, {d});\n", .{ name, size });
 }
 
-/// "M * N" for a pointer to the C type of `T`.
+/// C has two declarations of a function agree in every type.
+fn writePrototype(w: *Writer, comptime name: []const u8, comptime F: type) Writer.Error!void {
+    const function = @typeInfo(F).@"fn";
+    try w.print("{s} {s}(", .{ comptime cName(function.return_type.?), name });
+    if (function.param_types.len == 0) try w.writeAll("void");
+    inline for (function.param_types, 0..) |Parameter, i| {
+        try w.writeAll((if (i == 0) "" else ", ") ++ comptime cName(Parameter.?));
+    }
+    try w.writeAll(");\n");
+}
+
+/// The C type of a pointer to what `T` mirrors.
 fn pointerTo(comptime T: type) []const u8 {
     return switch (@typeInfo(T)) {
         .array => |array| std.fmt.comptimePrint("{s} (*)[{d}]", .{ cName(array.child), array.len }),
@@ -91,29 +121,41 @@ fn cName(comptime T: type) []const u8 {
         anyopaque => "void",
         else => switch (@typeInfo(T)) {
             .optional => |optional| cName(optional.child),
-            .pointer => |pointer| (if (pointer.attrs.@"const") "const " else "") ++
-                cName(pointer.child) ++ " *",
+            .pointer => |pointer| switch (@typeInfo(pointer.child)) {
+                // The typedef names the pointer.
+                .@"fn" => cName(pointer.child),
+                else => (if (pointer.attrs.@"const") "const " else "") ++
+                    cName(pointer.child) ++ " *",
+            },
             else => @compileError(@typeName(T) ++ " has no counterpart in C"),
         },
     };
 }
 
-/// Every MEMMGR_ name of the header has to stand in `asserts`.
+/// Every name of the header has to stand in `asserts`.
 fn requireNames(header: []const u8, asserts: []const u8) !void {
-    var words = std.mem.tokenizeAny(u8, header, " \t\n\r(),;:.*{}[]\"=…");
-    var missing: usize = 0;
+    var missing = false;
+    var words = tokenize(header);
     while (words.next()) |word| {
-        if (!std.mem.startsWith(u8, word, "MEMMGR_") or std.mem.endsWith(u8, word, "_")) continue;
-        if (std.mem.endsWith(u8, word, "_INIT") or isSwitch(word)) continue;
-        if (std.mem.find(u8, asserts, word) != null) continue;
-        std.debug.print("core/c_api/types.zig lacks {s}\n", .{word});
-        missing += 1;
+        if (!std.ascii.startsWithIgnoreCase(word, "memmgr_") or isNoDeclaration(word)) continue;
+        var known = tokenize(asserts);
+        while (known.next()) |name| {
+            if (std.mem.eql(u8, name, word)) break;
+        } else {
+            std.debug.print("core/c_api has nothing for {s}\n", .{word});
+            missing = true;
+        }
     }
-    if (missing != 0) return error.MirrorIncomplete;
+    if (missing) return error.MirrorIncomplete;
 }
 
-/// A macro that is not a value.
-fn isSwitch(word: []const u8) bool {
+fn tokenize(text: []const u8) std.mem.TokenIterator(u8, .any) {
+    return std.mem.tokenizeAny(u8, text, " \n(),;:.*{}[]\"");
+}
+
+/// Initializers, which test:header compiles, the switches of the preprocessor, and MEMMGR_MODE_….
+fn isNoDeclaration(word: []const u8) bool {
+    if (std.mem.endsWith(u8, word, "_INIT") or std.mem.endsWith(u8, word, "_…")) return true;
     for ([_][]const u8{ "MEMMGR_H", "MEMMGR_API", "MEMMGR_CFFI", "MEMMGR_SHARED" }) |name| {
         if (std.mem.eql(u8, word, name)) return true;
     }
