@@ -255,13 +255,14 @@ typedef struct memmgr_log_record {
 } memmgr_log_record;
 
 /* Called with no lock held, on the thread whose call caused the record, never while a view is
- * acquired. It may call any function of this library; records it causes itself are dropped. */
+ * acquired. It may call any function of this library but memmgr_log_set; records it causes itself
+ * are dropped. */
 typedef void (*memmgr_log_function)(const memmgr_log_record *record, void *user);
 
 /* Sets the process's log function; NULL switches the log off. When it returns, no thread is
- * inside the old function any more, unless the caller itself is.
+ * inside the old function any more.
  * level: records below it are not made.
- * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
+ * Threads: any. Errors: INVALID_ARGUMENT (called by the log function). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_log_set(int32_t level, memmgr_log_function function, void *user,
                                         memmgr_error *error);
 

@@ -505,7 +505,8 @@ pub fn permanent(size: usize, code: *i64) Error![*]u8 {
 
 /// The system is asked for all pages at once, so that it reads in large pieces; then each is
 /// touched. Another thread's write to the same byte must not be lost, so that the touch which
-/// makes a page writable is one atomic step.
+/// makes a page writable is one atomic step. It compares, since compilers drop the atomic addition
+/// of nothing; where the byte differs by then, another thread has made the page writable.
 pub fn populate(placement: Placement, for_write: bool, _: *i64) Error!void {
     const pages = placement.slot.base[0..placement.mapped_size];
     if (Machine.get().prefetch) |prefetch| {
@@ -515,11 +516,8 @@ pub fn populate(placement: Placement, for_write: bool, _: *i64) Error!void {
     const writes = for_write and placement.writable();
     var offset: usize = 0;
     while (offset < pages.len) : (offset += pageSize()) {
-        if (writes) {
-            _ = @atomicRmw(u8, &pages[offset], .Or, 0, .monotonic);
-        } else {
-            _ = @as(*volatile u8, &pages[offset]).*;
-        }
+        const byte = @as(*volatile u8, &pages[offset]).*;
+        if (writes) _ = @cmpxchgStrong(u8, &pages[offset], byte, byte, .monotonic, .monotonic);
     }
 }
 
