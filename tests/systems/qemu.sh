@@ -1,0 +1,31 @@
+#!/bin/bash
+# Runs aarch64 Linux test programs, statically linked, on pages of 4, 16 or 64 KiB.
+#
+#   qemu.sh setup                           once
+#   qemu.sh run PAGESIZE PROGRAM [ARG…]     sets up if needed; the exit code is the program's
+#
+# Exit code 77: skipped, because setting up needs root on Debian.
+set -eu
+. "$(dirname "$0")/debian.sh"
+
+usage() {
+    sed -n '4,5s/^#  *//p' "$0" >&2
+    exit 2
+}
+
+setup() {
+    ! command -v qemu-aarch64 >/dev/null || return 0
+    needs_root_on_debian qemu
+    install_packages qemu-user
+}
+
+case ${1-} in
+setup) setup ;;
+run)
+    [ $# -ge 3 ] || usage
+    setup
+    shift
+    exec qemu-aarch64 -p "$@"
+    ;;
+*) usage ;;
+esac
