@@ -5,7 +5,6 @@
 //! formats text.
 
 const std = @import("std");
-const os = @import("os.zig");
 
 const Detail = @This();
 

@@ -129,8 +129,11 @@ fn detect(source: Source, detail: *Detail) Detail.Error!Format {
     try source.read(start, 0, detail);
     if (std.mem.startsWith(u8, start, npy.magic)) return .npy;
     const header_size = std.mem.readInt(u64, buffer[0..8], .little);
-    if (start.len == 10 and start[8] == '{' and header_size < 1 << 32) return .safetensors;
-    return .raw;
+    // The first key, no key, or white space: a table of integers whose second one begins with the
+    // byte of a brace is not taken for a damaged file.
+    const opens_object = start.len == 10 and start[8] == '{' and
+        std.mem.findScalar(u8, "\"} \t\r\n", start[9]) != null;
+    return if (opens_object and header_size < 1 << 32) .safetensors else .raw;
 }
 
 const testing = std.testing;

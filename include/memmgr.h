@@ -462,8 +462,8 @@ typedef struct memmgr_load_options {
     uint32_t format;
     /* For a raw file, at most one of the two. A manifest is a JSON file in the shape of the
      * header of safetensors, its offsets counted from the start of the raw file. Of each layer
-     * here name, offset, dtype and shape are read, and length is computed; OPAQUE layers and
-     * those of rank 0 with another length than their type's give it. */
+     * here name, offset, dtype, order and shape are read; length is computed, and may be 0 or
+     * right, except that an OPAQUE layer gives it. Layers must not overlap. */
     const char *manifest;
     const memmgr_layer *layers;
     size_t layer_count;

@@ -29,9 +29,10 @@ pub fn write(out: *types.Error, status: types.Status, detail: *const Detail) voi
     sized.writeText(&value.layer_name, detail.layer_name);
     sized.writePath(&value.file_name, detail.file_name);
     // What does not fit is cut; the numbers stand in fields of their own.
-    var writer: std.Io.Writer = .fixed(value.message[0 .. value.message.len - 1]);
+    var buffer: [types.message_size]u8 = undefined;
+    var writer: std.Io.Writer = .fixed(&buffer);
     writeSentence(&writer, status, detail) catch {};
-    sized.writeText(&value.message, value.message[0..writer.end]);
+    sized.writeText(&value.message, writer.buffered());
     sized.write(types.Error, out, value);
 }
 

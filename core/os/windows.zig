@@ -76,7 +76,7 @@ const Machine = struct {
 
     fn lookUp(module: [*:0]const u8, comptime F: type, name: [*:0]const u8) ?*const F {
         const handle = win.GetModuleHandleA(module) orelse return null;
-        return @ptrCast(win.GetProcAddress(handle, name));
+        return @ptrCast(@alignCast(win.GetProcAddress(handle, name)));
     }
 };
 
