@@ -16,11 +16,15 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import cffi
 from setuptools import Extension
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import PlatformError
+
+from distutils.ccompiler import new_compiler  # setuptools' copy, which it puts in place
 
 ROOT = Path(__file__).resolve().parents[2]
 ZIG = [Path(sys.executable).as_posix(), "-m", "ziglang"]
@@ -123,12 +127,10 @@ def system_compiler() -> str | None:
 
 def has_msvc() -> bool:
     """Whether setuptools finds Visual C++."""
-    from distutils.ccompiler import new_compiler
-    from distutils.errors import DistutilsPlatformError
-
+    compiler: Any = new_compiler(compiler="msvc")
     try:
-        new_compiler(compiler="msvc").initialize()
-    except DistutilsPlatformError:
+        compiler.initialize()
+    except PlatformError:
         return False
     return True
 
