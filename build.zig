@@ -226,7 +226,10 @@ fn addUnitTest(b: *std.Build, options: UnitTest) *std.Build.Step.Compile {
 /// Runs a program whenever it is asked to: what it finds depends on more than its file.
 fn runTest(b: *std.Build, step: *std.Build.Step, program: *std.Build.Step.Compile) void {
     const run = b.addRunArtifact(program);
-    if (program.kind == .exe) run.expectExitCode(0);
+    if (program.kind == .exe) {
+        run.setName(b.fmt("test program {s}", .{program.name}));
+        run.expectExitCode(0);
+    }
     run.has_side_effects = true;
     step.dependOn(&run.step);
 }

@@ -1,0 +1,108 @@
+"""What `zig build` installs links into C programs as it is, and exports the header, no more."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = r"""
+#include <memmgr.h>
+#include <stdio.h>
+
+int main(void) {
+    memmgr_manager *manager;
+    memmgr_error error = MEMMGR_ERROR_INIT;
+    if (memmgr_manager_open(NULL, &manager, &error) != MEMMGR_OK) {
+        puts(error.message);
+        return 1;
+    }
+    memmgr_stats stats = MEMMGR_STATS_INIT;
+    memmgr_stats_get(manager, &stats, NULL);
+    printf("%llu\n", (unsigned long long)stats.allocated);
+    return memmgr_manager_close(manager, MEMMGR_ON_VIEWS_REFUSE, 0, NULL);
+}
+"""
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="the tools are those of ELF")
+
+
+def need(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} here")
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environment or None
+    ).stdout
+
+
+def header_functions() -> set[str]:
+    text = (ROOT / "include" / "memmgr.h").read_text(encoding="utf-8")
+    return set(re.findall(r"^MEMMGR_API[^;]*?(memmgr_\w+)\(", text, flags=re.MULTILINE))
+
+
+@linux_only
+@pytest.mark.parametrize("options", [["-D", "libmemmgr.so"], ["-g", "libmemmgr.a"]])
+def test_symbols_are_the_functions_of_the_header(prefix: Path, options: list[str]) -> None:
+    need("nm")
+    option, name = options
+    lines = run("nm", "--defined-only", option, prefix / "lib" / name).splitlines()
+    symbols = {fields[2]: fields[1] for fields in map(str.split, lines) if len(fields) == 3}
+    assert symbols == dict.fromkeys(header_functions(), "T")
+
+
+@linux_only
+def test_shared_library_is_named_by_its_abi(prefix: Path) -> None:
+    need("readelf")
+    dynamic = run("readelf", "-d", prefix / "lib" / "libmemmgr.so")
+    assert re.findall(r"Library soname: \[(.*)\]", dynamic) == ["libmemmgr.so.0"]
+    needed = set(re.findall(r"Shared library: \[(.*?)[.-]", dynamic))
+    assert needed <= {"libc", "ld"}
+
+
+@linux_only
+def test_library_needs_no_newer_stack_than_others(prefix: Path) -> None:
+    need("readelf")
+    headers = run("readelf", "-lW", prefix / "lib" / "libmemmgr.so")
+    (stack,) = re.findall(r"GNU_STACK.* (\S+) +0x", headers)
+    assert "E" not in stack
+
+
+@linux_only
+def test_library_is_small(prefix: Path) -> None:
+    # The default panic handler alone is 300 KB.
+    assert (prefix / "lib" / "libmemmgr.so").stat().st_size < 300_000
+
+
+@linux_only
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("module", ["memmgr", "memmgr-static"])
+def test_program_builds_by_pkg_config_wherever_the_prefix_is_moved(
+    prefix: Path, tmp_path: Path, compiler: str, module: str
+) -> None:
+    need(compiler, "pkg-config")
+    moved = tmp_path / "moved"
+    shutil.copytree(prefix, moved, symlinks=True)
+    source = tmp_path / "program.c"
+    source.write_text(PROGRAM)
+    flags = run(
+        "pkg-config",
+        "--cflags",
+        "--libs",
+        module,
+        PATH=str(Path(shutil.which("pkg-config") or "").parent),
+        PKG_CONFIG_PATH=str(moved / "lib" / "pkgconfig"),
+    ).split()
+    warnings = ["-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror"]
+    run(compiler, *warnings, source, *flags, "-o", tmp_path / "program")
+    output = run(tmp_path / "program", LD_LIBRARY_PATH=str(moved / "lib"))
+    assert output == f"{14 * 20 * 2**20}\n"
