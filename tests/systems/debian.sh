@@ -6,11 +6,15 @@ readonly skipped=77
 # Debian's name for the release of this machine; empty elsewhere.
 release=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME") || release=
 
-# Says what is missing before anything is changed.
+skip() {
+    echo "${0##*/}: skipped: $1" >&2
+    exit "$skipped"
+}
+
+# Said before anything is changed.
 needs_root_on_debian() {
     if [ "$(id -u)" != 0 ] || [ -z "$release" ]; then
-        echo "${0##*/}: skipped: setting up $1 needs root on Debian" >&2
-        exit "$skipped"
+        skip "$1 needs root on Debian"
     fi
 }
 
