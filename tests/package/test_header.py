@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-import runpy
 from pathlib import Path
-from typing import Any
 
 import memmgr
-import pytest
 from memmgr._native import lib
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,21 +62,3 @@ def test_versions_agree() -> None:
     }.items():
         text = (ROOT / file).read_text(encoding="utf-8")
         assert re.search(pattern, text, flags=re.MULTILINE), file
-
-
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ("/* int f(void); */\nMEMMGR_API int g(void);", "\nint g(void);"),
-        ('#ifdef __cplusplus\nextern "C" {\n#endif\nint f(void);', "\nint f(void);"),
-        (
-            "#define A 12\n#define B -1\n#define C 0xff\n",
-            "#define A 12\n#define B -1\n#define C 0xff",
-        ),
-        ("#include <stdint.h>\n#define X_INIT { 0, \\\n    1 }\nint f(void);", "int f(void);"),
-    ],
-)
-def test_cdef_keeps_declarations_and_integers(header: str, expected: str) -> None:
-    pytest.importorskip("setuptools")
-    build_ffi: dict[str, Any] = runpy.run_path(str(ROOT / "bindings" / "python" / "build_ffi.py"))
-    assert build_ffi["cdef"](header).strip("\n") == expected.strip("\n")

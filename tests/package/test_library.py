@@ -50,14 +50,23 @@ def header_functions() -> set[str]:
     return set(re.findall(r"^MEMMGR_API[^;]*?(memmgr_\w+)\(", text, flags=re.MULTILINE))
 
 
-@linux_only
-@pytest.mark.parametrize("options", [["-D", "libmemmgr.so"], ["-g", "libmemmgr.a"]])
-def test_symbols_are_the_functions_of_the_header(prefix: Path, options: list[str]) -> None:
+def defined_symbols(option: str, library: Path) -> dict[str, str]:
     need("nm")
-    option, name = options
-    lines = run("nm", "--defined-only", option, prefix / "lib" / name).splitlines()
-    symbols = {fields[2]: fields[1] for fields in map(str.split, lines) if len(fields) == 3}
+    lines = run("nm", "--defined-only", option, library).splitlines()
+    return {fields[2]: fields[1] for fields in map(str.split, lines) if len(fields) == 3}
+
+
+@linux_only
+def test_shared_library_exports_the_header_and_no_more(prefix: Path) -> None:
+    symbols = defined_symbols("-D", prefix / "lib" / "libmemmgr.so")
     assert symbols == dict.fromkeys(header_functions(), "T")
+
+
+@linux_only
+def test_static_library_defines_no_name_that_is_not_ours(prefix: Path) -> None:
+    symbols = defined_symbols("-g", prefix / "lib" / "libmemmgr.a")
+    assert header_functions() <= symbols.keys()
+    assert [name for name in symbols if not name.startswith("memmgr_")] == []
 
 
 @linux_only
