@@ -38,4 +38,5 @@ test {
     _ = threads;
     _ = @import("Dump.zig");
     _ = @import("libmemmgr.zig");
+    _ = @import("testing/stress.zig");
 }
