@@ -89,8 +89,8 @@ def _print_report(report: _demo.Report) -> None:
         better = f"{row.factor:,.0f} times" if row.factor >= 10 else f"{row.factor:.1f} times"
         times.add_row(row.criterion, row.what, _time(row.limit), _time(row.measured), better)
     times.add_section()
-    times.add_row("", "write to a dimension (mode c), once", "", _time(report.write), "")
-    times.add_row("", "reload it under its readers", "", _time(report.reload), "")
+    times.add_row("", "write once, in mode c", "", _time(report.write), "")
+    times.add_row("", "reload, in mode ram", "", _time(report.reload), "")
     console.print(times)
     if report.hits:
         best = report.hits[0]

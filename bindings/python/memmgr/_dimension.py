@@ -137,7 +137,7 @@ class Dimension:
         kind = np.dtype(dtype)
         if kind.hasobject or not kind.itemsize:
             raise InvalidArgumentError(f"dtype {kind} is none that bytes can be seen as")
-        if length is None and shape is not None and -1 not in shape:
+        if length is None and shape is not None and min(shape, default=0) >= 0:
             length = math.prod(shape) * kind.itemsize
         self._check_range(offset, 0 if length is None else length)
         while True:
@@ -214,7 +214,15 @@ class Dimension:
         NotLoadedError. AlreadyLoadedError: it is the same file, unchanged; mode "ram" takes it.
         ViewsHeldError: older versions are still in use. WaitTimeoutError: a writer kept its access.
         """
-        self._place(lib.memmgr_dimension_reload, path, mode, prefetch, format, layers, manifest)
+        self._place(
+            lib.memmgr_dimension_reload,
+            path,
+            mode=mode,
+            prefetch=prefetch,
+            format=format,
+            layers=layers,
+            manifest=manifest,
+        )
 
     def unload(self, on_views: OnViews = "refuse", timeout: float | None = None) -> None:
         """Takes the file out; the region stays reserved and charged.
@@ -265,7 +273,7 @@ class Dimension:
 
     @property
     def generation(self) -> int:
-        """Which version is loaded, counted from 1; 0 if nothing is."""
+        """Which version is loaded: a number that every load and reload makes larger; 0 if none."""
         return self.stats().generation
 
     @property
@@ -349,8 +357,9 @@ class Dimension:
                 # A reload put a file with fewer layers here meanwhile.
                 continue
             if self._now().generation == before.generation:
-                format = word(FORMATS, before.format)
-                table = Table(before.generation, format, MappingProxyType(layers))
+                table = Table(
+                    before.generation, word(FORMATS, before.format), MappingProxyType(layers)
+                )
                 self._cache.known.clear()
                 self._cache.table = table
                 return table
@@ -359,6 +368,7 @@ class Dimension:
         self,
         function: Callable[..., int],
         path: Path,
+        *,
         mode: Mode,
         prefetch: Prefetch,
         format: Format,

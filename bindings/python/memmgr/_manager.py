@@ -187,7 +187,15 @@ class Manager(Mapping[str, Dimension]):
         of two unloaded files are held. InvalidAccessError: the manager is closed.
         """
         dimension = self[name]
-        dimension._place(lib.memmgr_dimension_load, path, mode, prefetch, format, layers, manifest)
+        dimension._place(
+            lib.memmgr_dimension_load,
+            path,
+            mode=mode,
+            prefetch=prefetch,
+            format=format,
+            layers=layers,
+            manifest=manifest,
+        )
         return dimension
 
     # State ----------------------------------------------------------------------------------
@@ -250,11 +258,9 @@ class Manager(Mapping[str, Dimension]):
         timeout_ns = nanoseconds(timeout, "timeout")
         if self._closed:
             return
-        try:
+        # Refused if another thread was first.
+        with contextlib.suppress(InvalidAccessError):
             call(lib.memmgr_manager_close, self._handle, views, timeout_ns)
-        except InvalidAccessError:
-            # Another thread was first.
-            pass
         self._closed = True
 
     @property
@@ -271,7 +277,7 @@ class Manager(Mapping[str, Dimension]):
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Closes as "defer" does; never raises, so that it cannot displace the block's exception."""
+        """Closes as "defer" does; never raises, so that the block's exception stays."""
         with contextlib.suppress(MemmgrError):
             self.close("defer")
 

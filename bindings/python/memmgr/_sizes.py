@@ -17,10 +17,7 @@ _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[A-Za-z]*)\s*", re.AS
 
 def parse_size(value: int | str, what: str) -> int:
     """Bytes, at least 1: an int as it is, a str with an optional unit (KiB, MiB, GiB, kB, MB …)."""
-    if isinstance(value, str):
-        size = _parse(value, what)
-    else:
-        size = operator.index(value)
+    size = _parse(value, what) if isinstance(value, str) else operator.index(value)
     if not 0 < size < 2**64:
         raise InvalidArgumentError(f"{what} is {value!r}, want 1 to 2**64 - 1 bytes")
     return size

@@ -58,7 +58,7 @@ class DimensionStats:
         mode, prefetch, format: how the file is loaded, in the words of `Manager.load`.
         layer_count: layers of the file.
         address, capacity, charged: of the region: its address, bytes of it, bytes charged.
-        generation, generation_address: which version is loaded (from 1), and where.
+        generation, generation_address: which version is loaded (larger each time), and where.
         path, file_size, file_device, file_inode, file_mtime_ns: the file as it was loaded.
         views: views held of what is loaded.
         retiring_views: views held of generations before it, which wait for the last of them.
