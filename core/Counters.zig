@@ -34,8 +34,9 @@ const row_alignment = 128;
 const chunk_rows = 64;
 
 rows: [threads.count_max]Atomic(?[*]Cell),
-/// True: a row's owner moves it by plain stores, and the rare side issues the barrier.
-asymmetric: bool,
+/// True: a row's owner moves it by plain stores, and the rare side issues the barrier. Set when a
+/// manager opens; atomic because a reader of a closed one may still look.
+asymmetric: Atomic(bool),
 row_size: usize,
 lock: Lock,
 chunks: [threads.count_max / chunk_rows]?[*]u8,
@@ -73,7 +74,7 @@ inline fn addTo(
     slot: u1,
 ) void {
     const counter = &@field(row[dimension], @tagName(side))[slot];
-    if (counters.asymmetric and index != threads.crowd) {
+    if (counters.asymmetric.load(.monotonic) and index != threads.crowd) {
         counter.store(counter.load(.monotonic) +% 1, .release);
         // What follows (the gate's second look at its word or at its drain flag) must come after
         // the store in the instruction stream; the rare side's barrier does the rest.
@@ -115,7 +116,7 @@ fn addRow(counters: *Counters, index: u32, code: *i64) os.Error![*]Cell {
 /// was stored before still to come.
 pub fn barrier(counters: *const Counters) void {
     if (builtin.is_test and barrier_skipped_in_test) return;
-    if (counters.asymmetric) os.processBarrier();
+    if (counters.asymmetric.load(.monotonic)) os.processBarrier();
 }
 
 /// For the negative control: shows that the barrier is what keeps readers and writers apart.

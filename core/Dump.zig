@@ -84,7 +84,8 @@ const Dump = struct {
         dump.field("resident", memory.use.resident);
         dump.field("private_dirty", memory.use.private_dirty);
         dump.close();
-        dump.field("gate", if (manager.counters.asymmetric) "asymmetric" else "atomic");
+        const asymmetric = manager.counters.asymmetric.load(.monotonic);
+        dump.field("gate", if (asymmetric) "asymmetric" else "atomic");
         dump.field("loads", manager.loads.load(.monotonic));
         dump.field("reloads", manager.reloads.load(.monotonic));
         dump.field("unloads", manager.unloads.load(.monotonic));

@@ -71,7 +71,8 @@ counters: Counters,
 shared: Dimension.Shared,
 budget: Budget,
 pool_limit: u64,
-dimension_count: u32,
+/// Atomic because a reader of a closed manager may still look.
+dimension_count: Atomic(u32),
 /// All slots; null before they are reserved.
 range: ?[]u8,
 /// Open addressing from name to index + 1; 0 is free.
@@ -86,14 +87,14 @@ unloads: Atomic(u64),
 /// True if it can be used for the next manager: nobody is late any more.
 pub fn isFree(manager: *Manager) bool {
     if (!manager.free.load(.acquire)) return false;
-    for (manager.all_dimensions[0..manager.dimension_count]) |*dimension| {
+    for (manager.dimensions()) |*dimension| {
         if (!dimension.isQuiet()) return false;
     }
     return true;
 }
 
 pub fn dimensions(manager: *Manager) []Dimension {
-    return manager.all_dimensions[0..manager.dimension_count];
+    return manager.all_dimensions[0..manager.dimension_count.load(.monotonic)];
 }
 
 // Opening ---------------------------------------------------------------------------------------
@@ -172,12 +173,13 @@ const Layout = struct {
 
 fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout) void {
     manager.closed.store(false, .monotonic);
-    manager.dimension_count = 0;
+    manager.dimension_count.store(0, .monotonic);
     manager.range = null;
     manager.name_table = &.{};
     manager.pool_limit = options.pool_limit;
     manager.budget = .{ .limit = limit, .floor = layout.charged };
-    manager.counters.asymmetric = os.capabilities().process_barrier and !options.gate_atomic;
+    const asymmetric = os.capabilities().process_barrier and !options.gate_atomic;
+    manager.counters.asymmetric.store(asymmetric, .monotonic);
     manager.shared = .{
         .counters = &manager.counters,
         .budget = &manager.budget,
@@ -225,7 +227,7 @@ fn addDimensions(manager: *Manager, options: *const Options, detail: *Detail) Er
         }
         const dimension = &manager.all_dimensions[index];
         dimension.init(handle, index, name, capacity, slots, &manager.shared);
-        manager.dimension_count = index + 1;
+        manager.dimension_count.store(index + 1, .release);
         try manager.addName(dimension, detail);
     }
     detail.dimension = Detail.none;
@@ -301,8 +303,8 @@ fn awaitViews(
     timeout_ns: ?u64,
     detail: *Detail,
 ) Error!void {
-    const states = os.heap.alloc(Gate.State, manager.dimension_count) catch {
-        return detail.refused(manager.dimension_count, "cannot allocate memory to close with");
+    const states = os.heap.alloc(Gate.State, manager.dimensions().len) catch {
+        return detail.refused(manager.dimensions().len, "cannot allocate memory to close with");
     };
     defer os.heap.free(states);
     const deadline: Deadline = .in(switch (on_views) {
@@ -542,7 +544,7 @@ test "R1.1, R1.2, R10.1 Manager: fourteen regions of 280 MiB in all are charged 
     defer fixture.deinit();
     try testing.expectEqual(293_601_280, region_size_default);
     try expectBudget(fixture.manager, region_size_default);
-    try testing.expectEqual(14, fixture.manager.dimension_count);
+    try testing.expectEqual(14, fixture.manager.dimensions().len);
     try testing.expectEqualStrings("D01", fixture.dimension(0).name());
     try testing.expectEqualStrings("D14", fixture.dimension(13).name());
     const found = try fixture.manager.findDimension(fixture.handle, "D07", &fixture.detail);

@@ -24,8 +24,8 @@ fn get(call: *Call, handle: ?*types.Manager, stats_out: ?*types.Stats) Call.Erro
     const target = try call.open(handle);
     const manager = target.manager;
     var value: types.Stats = .{
-        .dimension_count = manager.dimension_count,
-        .gate = @backingInt(capabilities.gateOf(manager.counters.asymmetric)),
+        .dimension_count = @intCast(manager.dimensions().len),
+        .gate = @backingInt(capabilities.gateOf(manager.counters.asymmetric.load(.monotonic))),
         .allocated = manager.budget.allocated.load(.monotonic),
         .peak = manager.budget.peak.load(.monotonic),
         .limit = manager.budget.limit,

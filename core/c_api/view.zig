@@ -36,7 +36,7 @@ inline fn acquireFast(
     const out = view_out orelse return false;
     if (out.struct_size < @sizeOf(types.View)) return false;
     const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (index >= manager.dimension_count) return false;
+    if (index >= manager.dimension_count.load(.monotonic)) return false;
     const dimension = &manager.all_dimensions[index];
     const counters = &manager.counters;
     const word = dimension.tryEnter(counters, index) orelse return false;
@@ -289,7 +289,7 @@ inline fn releaseFast(handle: ?*types.Manager, view: ?*types.View) bool {
     if (held.token[0] != @intFromPtr(handle)) return false;
     const slot = slotOf(held.token[1]) orelse return false;
     const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (held.dimension >= manager.dimension_count) return false;
+    if (held.dimension >= manager.dimension_count.load(.monotonic)) return false;
     const index = held.dimension;
     held.data = null;
     held.length = 0;

@@ -302,7 +302,7 @@ test "stress: managers that open and close under readers of stale handles stay a
             while (!stop.load(.monotonic)) {
                 const seen = handle.load(.acquire);
                 const manager = Managers.find(seen) orelse continue;
-                if (manager.dimension_count == 0) continue;
+                if (manager.dimension_count.load(.monotonic) == 0) continue;
                 const target = &manager.all_dimensions[0];
                 const word = target.tryEnter(&manager.counters, 0) orelse continue;
                 if (manager.handle.load(.acquire) == seen) {
