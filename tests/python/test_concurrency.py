@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ import pytest
 from .conftest import CAPACITY, Files
 
 SECONDS = 0.5
+
+
+@pytest.fixture(params=["auto", "atomic"])
+def manager(request: pytest.FixtureRequest) -> Iterator[memmgr.Manager]:
+    """As everywhere, under both gates."""
+    names = ["D01", "D02", "D03"]
+    with memmgr.Manager(names, capacity=CAPACITY, gate=request.param) as manager:
+        yield manager
 
 
 def _together(functions: list[Callable[[], Any]]) -> list[Any]:

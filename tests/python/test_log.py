@@ -131,6 +131,12 @@ logging.getLogger("memmgr").setLevel(logging.DEBUG)
 import memmgr
 manager = memmgr.Manager(1, capacity="1 MiB")
 dimension = manager.load(0, {str(path)!r})
+writable = memmgr.Manager(1, capacity="1 MiB")
+try:
+    with writable.load(0, {str(path)!r}, mode="c").write() as w:
+        written = w["data"]
+except memmgr.ViewsHeldError:
+    pass
 array = dimension["data"]
 kept = [dimension["data"] for _ in range(10)]
 kept.append(kept)

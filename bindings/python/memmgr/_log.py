@@ -9,7 +9,6 @@ record has nobody to raise it to.
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import logging
 from typing import Any
@@ -21,10 +20,8 @@ logger = logging.getLogger("memmgr")
 logger.addHandler(logging.NullHandler())
 
 
-def _dropped(kind: type[BaseException], _value: Any, _traceback: Any) -> None:
-    # Ctrl-C during the record is not the handler's: it is delivered when the call is over.
-    if issubclass(kind, KeyboardInterrupt):
-        _thread.interrupt_main()
+def _dropped(_kind: Any, _value: Any, _traceback: Any) -> None:
+    """Takes the place of cffi's own report on stderr."""
 
 
 @ffi.def_extern(onerror=_dropped)  # type: ignore[untyped-decorator]
