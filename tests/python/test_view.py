@@ -150,6 +150,14 @@ def test_view_that_makes_no_array(
         dimension.view(**options)
 
 
+def test_offsets_and_indices_are_whole_numbers(loaded: memmgr.Dimension) -> None:
+    assert loaded.view(np.int64(8), np.uint64(8)).nbytes == 8  # type: ignore[arg-type]
+    assert loaded._manager[np.int8(0)] == loaded  # type: ignore[index]
+    for wrong in (lambda: loaded.view(1.5), lambda: loaded._manager[0.0]):  # type: ignore[arg-type, index]
+        with pytest.raises(TypeError):
+            wrong()
+
+
 # Lifetime ----------------------------------------------------------------------------------------
 
 

@@ -134,7 +134,7 @@ class Dimension:
         dtype holds Python objects, or `writable` in another mode. NotLoadedError,
         WaitTimeoutError, FaultedError.
         """
-        kind = np.dtype(dtype)
+        offset, kind = operator.index(offset), np.dtype(dtype)
         if kind.hasobject or not kind.itemsize:
             raise InvalidArgumentError(f"dtype {kind} is none that bytes can be seen as")
         if length is None and shape is not None and min(shape, default=0) >= 0:

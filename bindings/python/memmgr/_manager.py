@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import operator
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -146,8 +147,9 @@ class Manager(Mapping[str, Dimension]):
             call(lib.memmgr_dimension_find, self._handle, encode(key, "dimension name"), found)
             return Dimension(self, found[0], key)
         names = list(self._names)
-        if 0 <= key < len(names):
-            return Dimension(self, key, names[key])
+        index = operator.index(key)
+        if 0 <= index < len(names):
+            return Dimension(self, index, names[index])
         raise UnknownDimensionError(
             f"dimension {key} is not one of 0 to {len(names) - 1}", operation="find"
         )
