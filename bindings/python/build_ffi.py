@@ -84,6 +84,9 @@ class BuildExt(build_ext):
         extension.include_dirs = [str(temp / "core" / "include")]
         name = "memmgr_static.lib" if os.name == "nt" else "libmemmgr.a"
         extension.extra_objects = [str(temp / "core" / "lib" / name)]
+        if sys.platform == "linux":
+            # The core is this module's own, also in a process that has a libmemmgr.so.
+            extension.extra_link_args = ["-s", "-Wl,-Bsymbolic"]
         super().run()
 
     def _extension(self) -> Extension:
