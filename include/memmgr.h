@@ -557,7 +557,8 @@ typedef struct memmgr_view {
     size_t length;
     /* In bytes, from the start of the file. */
     uint64_t offset;
-    /* Counts the versions loaded into this dimension, from 1. */
+    /* Of the version it shows: every version loaded into this dimension has a larger number than
+     * those before it. */
     uint64_t generation;
     /* The library's own. */
     uint64_t token[2];
@@ -702,7 +703,7 @@ typedef struct memmgr_memory {
     uint32_t dimension;
     /* Bytes of address space. */
     uint64_t reserved;
-    /* Bytes of it that a file or memory stands behind. */
+    /* Bytes of it that a file or memory stands behind, to the byte: resident pages can be more. */
     uint64_t mapped;
     /* Bytes of pages of it that this process has in memory now. */
     uint64_t resident;
@@ -722,6 +723,7 @@ MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dim
  * memory, and per dimension state, file, views and layers.
  * buffer: NULL with a capacity of 0 to learn the length. length_out: bytes without the NUL, also
  * if the buffer is too small, which is INVALID_ARGUMENT; what a small buffer holds is no JSON.
+ * NULL if the length is not wanted.
  * Threads: any; each dimension is described as it was at one moment.
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer, size_t capacity,
