@@ -20,6 +20,7 @@ const Generation = @import("Generation.zig");
 const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
+const Tracker = @import("Tracker.zig");
 
 const Dimension = @This();
 const Atomic = std.atomic.Value;
@@ -50,6 +51,8 @@ pub const Keep = enum { region, nothing };
 pub const Shared = struct {
     counters: *Counters,
     budget: *Budget,
+    /// Null if nobody asked to keep track.
+    tracker: ?*Tracker,
     read_timeout_ns: ?u64,
     /// The open manager counts as one, every generation in a slot as one more.
     tenants: Atomic(u32),
@@ -179,6 +182,7 @@ pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
 }
 
 fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
+    try dimension.checkNotWaitingForItself(detail);
     const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
     dimension.lock.lock();
     dimension.readers_waiting += 1;
@@ -207,6 +211,15 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
         }
         os.futexWait(&dimension.changed, seen, deadline.leftNs());
     }
+}
+
+/// A thread that holds a view and waits for who waits for that view would wait until one of the two
+/// loses patience.
+fn checkNotWaitingForItself(dimension: *Dimension, detail: *Detail) Error!void {
+    const tracker = dimension.shared.tracker orelse return;
+    if (!tracker.isHolding(dimension.index)) return;
+    detail.views = 1;
+    return detail.fail(error.ViewsHeld, "this thread would wait for a view that it holds itself");
 }
 
 /// Why a gate in `state` lets nobody in.
@@ -783,6 +796,7 @@ pub fn beginWrite(
     const deadline: Deadline = .in(timeout_ns);
     try dimension.lockFor(owner, detail);
     defer dimension.unlock();
+    try dimension.checkNotWaitingForItself(detail);
     const word = try dimension.awaitTurn(deadline, detail);
     const generation = &dimension.generations[word.slot];
     dimension.beginDraining(word.slot, .blocked);

@@ -17,6 +17,7 @@ const Generation = @import("Generation.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
+const Tracker = @import("Tracker.zig");
 
 const Manager = @This();
 const Atomic = std.atomic.Value;
@@ -52,6 +53,7 @@ pub const Options = struct {
     read_timeout_ns: ?u64 = read_timeout_ns_default,
     populate: bool = false,
     gate_atomic: bool = false,
+    track_views: bool = false,
 
     fn unnamed(_: ?*const anyopaque, _: u32) Spec {
         return .{};
@@ -68,6 +70,9 @@ dimension_capacity: u32,
 all_dimensions: []Dimension,
 
 counters: Counters,
+/// Views are entered in `tracker`. Atomic as `dimension_count` is.
+tracking: Atomic(bool),
+tracker: Tracker,
 shared: Dimension.Shared,
 budget: Budget,
 pool_limit: u64,
@@ -180,8 +185,11 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
     manager.budget = .{ .limit = limit, .floor = layout.charged };
     const asymmetric = os.capabilities().process_barrier and !options.gate_atomic;
     manager.counters.asymmetric.store(asymmetric, .monotonic);
+    manager.tracking.store(options.track_views, .monotonic);
+    manager.tracker = .{};
     manager.shared = .{
         .counters = &manager.counters,
+        .tracker = if (options.track_views) &manager.tracker else null,
         .budget = &manager.budget,
         .read_timeout_ns = options.read_timeout_ns,
         .tenants = .init(1),
@@ -362,6 +370,7 @@ fn giveBack(manager: *Manager) void {
     manager.range = null;
     os.heap.free(manager.name_table);
     manager.name_table = &.{};
+    manager.tracker.deinit();
     manager.free.store(true, .release);
 }
 

@@ -25,11 +25,17 @@ fn trap(_: []const u8, _: ?usize) noreturn {
     @trap();
 }
 
+/// The header's structs and constants.
+pub const types = @import("c_api/types.zig");
+
+/// Their functions are named as in the header.
+pub const shims = .{ capabilities, dimension, log, manager, stats, status, view, write };
+
 comptime {
-    for (.{ capabilities, dimension, log, manager, stats, status, view, write }) |shims| {
-        for (@typeInfo(shims).@"struct".decl_names) |name| {
+    for (shims) |shim| {
+        for (@typeInfo(shim).@"struct".decl_names) |name| {
             if (std.mem.startsWith(u8, name, "memmgr_")) {
-                @export(&@field(shims, name), .{ .name = name });
+                @export(&@field(shim, name), .{ .name = name });
             }
         }
     }

@@ -13,6 +13,7 @@ pub const Log = @import("Log.zig");
 pub const Manager = @import("Manager.zig");
 pub const Managers = @import("Managers.zig");
 pub const MappedFiles = @import("MappedFiles.zig");
+pub const Tracker = @import("Tracker.zig");
 pub const dtype = @import("dtype.zig");
 pub const formats = @import("formats.zig");
 pub const os = @import("os.zig");
@@ -32,6 +33,7 @@ test {
     _ = Manager;
     _ = Managers;
     _ = MappedFiles;
+    _ = Tracker;
     _ = dtype;
     _ = formats;
     _ = os;

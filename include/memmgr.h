@@ -289,6 +289,9 @@ typedef struct memmgr_dimension_spec {
 #define MEMMGR_OPEN_POPULATE 1
 /* Use MEMMGR_GATE_ATOMIC even where the other is to be had. */
 #define MEMMGR_OPEN_GATE_ATOMIC 2
+/* Remember who holds which view, for memmgr_holders_get. Each view costs a lock and a system call
+ * then; and a thread that would wait for itself is told at once. */
+#define MEMMGR_OPEN_TRACK_VIEWS 4
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -566,12 +569,13 @@ typedef struct memmgr_view {
 
 #define MEMMGR_VIEW_INIT { sizeof(memmgr_view), 0, NULL, 0, 0, 0, { 0, 0 } }
 
-/* Acquires length bytes at offset. Waits for a writer for the manager's read timeout at the most.
- * A length of 0 is allowed up to the end of the file.
+/* Acquires length bytes at offset. Waits for a writer for the manager's read timeout at the most;
+ * a thread that holds a view which that writer waits for gets VIEWS_HELD at once if the manager was
+ * opened with MEMMGR_OPEN_TRACK_VIEWS. A length of 0 is allowed up to the end of the file.
  * Ownership: the view is held until memmgr_view_release.
  * Threads: any; no lock, no allocation, no system call.
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, OUT_OF_BOUNDS,
- * WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+ * VIEWS_HELD, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_view_acquire(memmgr_manager *manager, uint32_t dimension,
                                              uint64_t offset, uint64_t length,
                                              memmgr_view *view_out, memmgr_error *error);
@@ -581,6 +585,33 @@ MEMMGR_API memmgr_status memmgr_view_acquire(memmgr_manager *manager, uint32_t d
 MEMMGR_API memmgr_status memmgr_layer_acquire(memmgr_manager *manager, uint32_t dimension,
                                               const char *name, memmgr_layer *layer_out,
                                               memmgr_view *view_out, memmgr_error *error);
+
+/* A view that is held, of a manager opened with MEMMGR_OPEN_TRACK_VIEWS. */
+typedef struct memmgr_holder {
+    uint32_t struct_size;
+    uint32_t dimension;
+    /* Index of the layer, or MEMMGR_NONE if a range was acquired. */
+    uint32_t layer;
+    /* The upper half of token[1] in its memmgr_view: tells views apart while they are held. */
+    uint32_t ticket;
+    uint64_t generation;
+    uint64_t offset;
+    uint64_t length;
+    /* The system's number of the thread that acquired it, and how long ago. */
+    uint64_t thread;
+    uint64_t age_ns;
+} memmgr_holder;
+
+#define MEMMGR_HOLDER_INIT { sizeof(memmgr_holder), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Lists who holds views of a dimension; MEMMGR_NONE: of all. Nobody, if the manager does not track.
+ * holders: capacity structs that the library fills, each with its struct_size set; NULL with a
+ * capacity of 0 to learn the count. count_out: how many views are held, of which no more than
+ * capacity are listed.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_holders_get(memmgr_manager *manager, uint32_t dimension,
+                                            memmgr_holder *holders, size_t capacity,
+                                            size_t *count_out, memmgr_error *error);
 
 /* Releases a view. Its pointer is not to be used any more. Works after the manager was closed.
  * Threads: any. Errors: INVALID_ARGUMENT (not held, or another manager's). Since: 0.1. */
@@ -610,9 +641,10 @@ typedef struct memmgr_write {
  * released. Readers of other dimensions notice nothing.
  * Ownership: access is held until memmgr_write_end.
  * Threads: any; one writer of a dimension at a time, others wait within their timeout. A thread
- * that holds a view of the dimension itself waits for itself: WAIT_TIMEOUT.
+ * that holds a view of the dimension itself waits for itself: WAIT_TIMEOUT, or VIEWS_HELD at once
+ * with MEMMGR_OPEN_TRACK_VIEWS.
  * Errors: INVALID_ARGUMENT (also for a dimension loaded in MEMMGR_MODE_READ), INVALID_ACCESS,
- * UNKNOWN_DIMENSION, NOT_LOADED, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+ * UNKNOWN_DIMENSION, NOT_LOADED, VIEWS_HELD, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t dimension,
                                             uint32_t flags, int64_t timeout_ns,
                                             memmgr_write *write_out, memmgr_error *error);

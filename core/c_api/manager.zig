@@ -27,12 +27,14 @@ fn open(
         try sized.read(types.ManagerOptions, pointer, &call.detail)
     else
         .{};
-    if (given.flags & ~(types.open_populate | types.open_gate_atomic) != 0) {
+    const known = types.open_populate | types.open_gate_atomic | types.open_track_views;
+    if (given.flags & ~known != 0) {
         return call.invalid("flags has bits that this version of the library does not know");
     }
     var core: Manager.Options = .{
         .populate = given.flags & types.open_populate != 0,
         .gate_atomic = given.flags & types.open_gate_atomic != 0,
+        .track_views = given.flags & types.open_track_views != 0,
     };
     if (given.dimension_count != 0) core.dimension_count = given.dimension_count;
     if (given.capacity != 0) core.capacity = given.capacity;

@@ -19,6 +19,7 @@ fn sizeFirst(comptime T: type) u32 {
         types.Layer => 552,
         types.LoadOptions => 40,
         types.View => 56,
+        types.Holder => 56,
         types.Write => 48,
         types.Stats => 104,
         types.DimensionStats => 4280,
@@ -86,7 +87,7 @@ test "sized: no struct is smaller than it was in the first release" {
     inline for (.{
         types.Error, types.Capabilities, types.DimensionSpec,  types.ManagerOptions,
         types.Layer, types.LoadOptions,  types.View,           types.Write,
-        types.Stats, types.Memory,       types.DimensionStats,
+        types.Stats, types.Memory,       types.DimensionStats, types.Holder,
     }) |T| try std.testing.expect(@sizeOf(T) >= sizeFirst(T));
 }
 

@@ -35,6 +35,7 @@ pub const log_error: i32 = 40;
 
 pub const open_populate: u32 = 1;
 pub const open_gate_atomic: u32 = 2;
+pub const open_track_views: u32 = 4;
 
 pub const write_any_thread: u32 = 1;
 
@@ -195,6 +196,19 @@ pub const View = extern struct {
     offset: u64 = 0,
     generation: u64 = 0,
     token: [2]u64 = @splat(0),
+};
+
+/// C: memmgr_holder
+pub const Holder = extern struct {
+    struct_size: u32 = @sizeOf(Holder),
+    dimension: u32 = 0,
+    layer: u32 = 0,
+    ticket: u32 = 0,
+    generation: u64 = 0,
+    offset: u64 = 0,
+    length: u64 = 0,
+    thread: u64 = 0,
+    age_ns: u64 = 0,
 };
 
 /// C: memmgr_write

@@ -9,7 +9,9 @@ const os = @import("../os.zig");
 const Dimension = @import("../Dimension.zig");
 const Gate = @import("../Gate.zig");
 const Layers = @import("../Layers.zig");
+const Manager = @import("../Manager.zig");
 const Managers = @import("../Managers.zig");
+const Tracker = @import("../Tracker.zig");
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");
 const types = @import("types.zig");
@@ -37,6 +39,7 @@ inline fn acquireFast(
     if (out.struct_size < @sizeOf(types.View)) return false;
     const manager = Managers.find(@intFromPtr(handle)) orelse return false;
     if (index >= manager.dimension_count.load(.monotonic)) return false;
+    if (manager.tracking.load(.monotonic)) return false;
     const dimension = &manager.all_dimensions[index];
     const counters = &manager.counters;
     const word = dimension.tryEnter(counters, index) orelse return false;
@@ -65,21 +68,17 @@ inline fn fill(
     out.length = length;
     out.offset = offset;
     out.generation = word.generation;
-    out.token = .{ @intFromPtr(handle), tokenOf(word.slot) };
+    out.token = .{ @intFromPtr(handle), @as(u64, @bitCast(Token{ .slot = word.slot })) };
 }
 
-/// Never 0, so that a zeroed view is not one of slot 0.
-inline fn tokenOf(slot: u1) u64 {
-    return 1 + @as(u64, slot);
-}
-
-inline fn slotOf(token: u64) ?u1 {
-    return switch (token) {
-        1 => 0,
-        2 => 1,
-        else => null,
-    };
-}
+/// The second word of a view's token.
+const Token = packed struct(u64) {
+    slot: u1,
+    /// So that a zeroed view is not one of slot 0.
+    held: bool = true,
+    zero: u30 = 0,
+    ticket: Tracker.Ticket = 0,
+};
 
 fn acquireSlow(
     manager: ?*types.Manager,
@@ -113,6 +112,7 @@ fn acquire(
         return call.detail.fail(error.OutOfBounds, "the range is not within what is loaded");
     }
     fill(out, handle, index, slot.base, offset, length, reader.word);
+    reader.track(out, null);
 }
 
 /// A view that is ready to be filled: if that fails, it is the empty view.
@@ -124,6 +124,7 @@ fn emptied(call: *Call, view_out: ?*types.View) Call.Error!*types.View {
 
 /// A thread inside a generation.
 const Reader = struct {
+    manager: *Manager,
     dimension: *Dimension,
     word: Gate.Word,
 
@@ -131,6 +132,7 @@ const Reader = struct {
         const target = try call.open(handle);
         const dimension = try call.dimension(target, index);
         const reader: Reader = .{
+            .manager = target.manager,
             .dimension = dimension,
             .word = try dimension.enter(&call.detail),
         };
@@ -142,6 +144,18 @@ const Reader = struct {
     fn leave(reader: Reader) void {
         const dimension = reader.dimension;
         dimension.leave(dimension.shared.counters, dimension.index, reader.word.slot);
+    }
+
+    fn track(reader: Reader, view: *types.View, layer: ?u32) void {
+        if (!reader.manager.tracking.load(.monotonic)) return;
+        const ticket = reader.manager.tracker.add(.{
+            .dimension = view.dimension,
+            .generation = view.generation,
+            .offset = view.offset,
+            .length = view.length,
+            .layer = layer,
+        });
+        view.token[1] = @bitCast(Token{ .slot = reader.word.slot, .ticket = ticket });
     }
 
     fn layers(reader: Reader) *const Layers {
@@ -272,6 +286,7 @@ fn acquireLayer(
     if (described) |pointer| reader.describe(pointer, index);
     const layer = &reader.layers().items[index];
     fill(out, handle, dimension, reader.base(), layer.offset, layer.length, reader.word);
+    reader.track(out, index);
 }
 
 pub fn memmgr_view_release(
@@ -287,14 +302,16 @@ inline fn releaseFast(handle: ?*types.Manager, view: ?*types.View) bool {
     const held = view orelse return false;
     if (held.struct_size < @sizeOf(types.View)) return false;
     if (held.token[0] != @intFromPtr(handle)) return false;
-    const slot = slotOf(held.token[1]) orelse return false;
+    const token: Token = @bitCast(held.token[1]);
+    if (!token.held or token.zero != 0) return false;
     const manager = Managers.find(@intFromPtr(handle)) orelse return false;
     if (held.dimension >= manager.dimension_count.load(.monotonic)) return false;
     const index = held.dimension;
     held.data = null;
     held.length = 0;
     held.token = .{ 0, 0 };
-    manager.all_dimensions[index].leave(&manager.counters, index, slot);
+    if (token.ticket != 0) manager.tracker.remove(token.ticket);
+    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
     return true;
 }
 
@@ -317,3 +334,69 @@ fn explainRelease(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call
     _ = call.lookUp(handle) catch {};
     return call.invalid("the view is not one that this manager gave");
 }
+
+pub fn memmgr_holders_get(
+    manager: ?*types.Manager,
+    dimension: u32,
+    holders: ?[*]types.Holder,
+    capacity: usize,
+    count_out: ?*usize,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.stats, error_out);
+    if (count_out) |out| out.* = 0;
+    return call.end(getHolders(&call, manager, dimension, holders, capacity, count_out));
+}
+
+fn getHolders(
+    call: *Call,
+    handle: ?*types.Manager,
+    index: u32,
+    holders: ?[*]types.Holder,
+    capacity: usize,
+    count_out: ?*usize,
+) Call.Error!void {
+    const target = try call.open(handle);
+    const out = count_out orelse return call.invalid("count_out is NULL");
+    if (index != types.none) _ = try call.dimension(target, index);
+    if (holders == null and capacity != 0) return call.invalid("holders is NULL");
+    var list: HolderList = .{ .now_ns = os.nowNs() };
+    if (holders) |first| {
+        if (capacity > 0) {
+            const stride = first[0].struct_size;
+            try sized.check(types.Holder, stride, &call.detail);
+            list.bytes = @ptrCast(first);
+            list.stride = stride;
+            list.capacity = capacity;
+        }
+    }
+    const filter = if (index == types.none) null else index;
+    target.manager.tracker.each(filter, &list, HolderList.add);
+    out.* = list.count;
+}
+
+/// An array of the caller's, whose elements may be of an older or a newer size.
+const HolderList = struct {
+    bytes: [*]u8 = undefined,
+    stride: usize = 0,
+    capacity: usize = 0,
+    count: usize = 0,
+    now_ns: u64,
+
+    fn add(list: *HolderList, ticket: Tracker.Ticket, holder: Tracker.Holder) void {
+        defer list.count += 1;
+        if (list.count >= list.capacity) return;
+        const out: *types.Holder = @ptrCast(@alignCast(list.bytes + list.count * list.stride));
+        out.struct_size = @intCast(list.stride);
+        sized.write(types.Holder, out, .{
+            .dimension = holder.dimension,
+            .layer = holder.layer orelse types.none,
+            .ticket = ticket,
+            .generation = holder.generation,
+            .offset = holder.offset,
+            .length = holder.length,
+            .thread = holder.thread,
+            .age_ns = list.now_ns -| holder.since_ns,
+        });
+    }
+};
