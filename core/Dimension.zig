@@ -676,11 +676,11 @@ fn unloadLocked(
         if (on_views == .refuse) return detail.fail(error.ViewsHeld, "views are held");
         return detail.fail(error.WaitTimeout, "views are still held");
     }
+    dimension.endActivity();
     dimension.gate.setState(.unloading);
     dimension.retire(word.slot, generation);
     dimension.region_charged = keep == .region;
     gone.* = dimension.sweep();
-    dimension.endActivity();
     return size;
 }
 
@@ -756,8 +756,11 @@ pub fn close(dimension: *Dimension, detail: *Detail) void {
     dimension.lock.lock();
     while (dimension.activity == .loading) _ = dimension.sleep(.forever);
     dimension.gate.setState(.closed);
+    var retiring = false;
     for (&dimension.generations, 0..) |*generation, slot| {
-        if (!generation.isFree()) dimension.retire(@intCast(slot), generation);
+        if (generation.isFree()) continue;
+        dimension.retire(@intCast(slot), generation);
+        retiring = true;
     }
     // Who waited for views leaves first, so that the activity it ends is its own.
     while (dimension.activity == .draining) _ = dimension.sleep(.forever);
@@ -767,7 +770,7 @@ pub fn close(dimension: *Dimension, detail: *Detail) void {
     const before = dimension.charges();
     dimension.region_charged = false;
     dimension.shared.budget.uncharge(before - dimension.charges());
-    dimension.shared.counters.barrier();
+    if (retiring) dimension.shared.counters.barrier();
     const gone = dimension.sweep();
     dimension.endActivity();
     dimension.unlock();
