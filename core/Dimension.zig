@@ -59,6 +59,16 @@ pub const Shared = struct {
     /// Called by whoever takes the last tenant out.
     last_out: *const fn (shared: *Shared) void,
 
+    /// False if the last one has left already.
+    pub fn moveIn(shared: *Shared) bool {
+        var count = shared.tenants.load(.monotonic);
+        while (count != 0) {
+            count = shared.tenants.cmpxchgWeak(count, count + 1, .acquire, .monotonic) orelse
+                return true;
+        }
+        return false;
+    }
+
     pub fn moveOut(shared: *Shared, count: u32) void {
         if (count == 0) return;
         if (shared.tenants.fetchSub(count, .seq_cst) == count) shared.last_out(shared);
@@ -545,7 +555,7 @@ fn retire(dimension: *Dimension, slot: u1, generation: *Generation) void {
     dimension.gate.setDrain(slot, .{ .retire = true });
     // Whoever waits for its views learns that it was taken from him.
     _ = dimension.drained.fetchAdd(1, .seq_cst);
-    if (dimension.activity == .draining) os.futexWakeAll(&dimension.drained);
+    if (dimension.activity != .none) os.futexWakeAll(&dimension.drained);
 }
 
 /// Under the lock: closes the gate to newcomers and begins to wait.
@@ -722,12 +732,13 @@ pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) 
 }
 
 /// The second step, after a barrier: views that are held at the deadline, those of unloaded and
-/// replaced generations included.
+/// replaced generations included. Who closes without waiting ends it.
 pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
     dimension.lock.lock();
     defer dimension.unlock();
     while (true) {
         const seen = dimension.drained.load(.seq_cst);
+        if (dimension.gate.read().state == .closed) return 0;
         const views = dimension.holders(0) + dimension.holders(1);
         if (views == 0 or deadline.passed()) return views;
         for (&dimension.generations, 0..) |*generation, slot| {
@@ -744,10 +755,13 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
 pub fn revertClose(dimension: *Dimension, state: Gate.State) void {
     dimension.lock.lock();
     defer dimension.unlock();
-    switch (state) {
-        .open, .blocked, .faulted => dimension.reopen(dimension.gate.read().slot, state),
-        .empty, .deallocated, .unloading, .closed => dimension.endActivity(),
-    }
+    const word = dimension.gate.read();
+    const was_loaded = switch (state) {
+        .open, .blocked, .faulted => true,
+        .empty, .deallocated, .unloading, .closed => false,
+    };
+    if (was_loaded and word.state != .closed) return dimension.reopen(word.slot, state);
+    dimension.endActivity();
 }
 
 /// The third step, for good; without the other two it does not wait for anybody. What is loaded

@@ -82,8 +82,8 @@ dimension_count: Atomic(u32),
 range: ?[]u8,
 /// Open addressing from name to index + 1; 0 is free.
 name_table: []u32,
-/// Serialises closing.
-closing: Lock,
+/// Held while `name_table` or `range` is looked at or goes away.
+tables: Lock,
 closed: Atomic(bool),
 loads: Atomic(u64),
 reloads: Atomic(u64),
@@ -265,9 +265,8 @@ fn addName(manager: *Manager, dimension: *Dimension, detail: *Detail) Error!void
 
 /// Index of the dimension with a name.
 pub fn findDimension(manager: *Manager, handle: u64, name: []const u8, detail: *Detail) Error!u32 {
-    // The table goes with the manager: it is read under a lock that closing takes too.
-    manager.closing.lock();
-    defer manager.closing.unlock();
+    manager.tables.lock();
+    defer manager.tables.unlock();
     try manager.checkOpen(handle, detail);
     const mask = manager.name_table.len - 1;
     var place = std.hash.Wyhash.hash(0, name) & mask;
@@ -293,19 +292,27 @@ pub fn close(
     timeout_ns: ?u64,
     detail: *Detail,
 ) Error!void {
-    manager.closing.lock();
-    defer manager.closing.unlock();
+    // Whoever closes is a tenant: another thread that does not wait may close under this one.
+    if (!manager.shared.moveIn()) return detail.fail(error.InvalidAccess, "the manager was closed");
+    defer manager.shared.moveOut(1);
     try manager.checkOpen(handle, detail);
-    if (on_views != .@"defer") try manager.awaitViews(on_views, timeout_ns, detail);
-    manager.closed.store(true, .release);
+    if (on_views != .@"defer") {
+        try manager.awaitViewsAndClose(on_views, timeout_ns, detail);
+    } else try manager.markClosed(detail);
     for (manager.dimensions()) |*dimension| dimension.close(detail);
     manager.log(.close, 0);
     manager.shared.moveOut(1);
 }
 
+/// One of several that close at the same time does it.
+fn markClosed(manager: *Manager, detail: *Detail) Error!void {
+    if (!manager.closed.swap(true, .acq_rel)) return;
+    return detail.fail(error.InvalidAccess, "the manager was closed");
+}
+
 /// All dimensions are shut before the first is looked at, so that the answer is one for all; if
 /// it is no, all are opened again.
-fn awaitViews(
+fn awaitViewsAndClose(
     manager: *Manager,
     on_views: Dimension.OnViews,
     timeout_ns: ?u64,
@@ -334,6 +341,7 @@ fn awaitViews(
         const views = dimension.drainToClose(deadline);
         if (views != 0) return inTheWay(dimension, views, on_views, detail);
     }
+    try manager.markClosed(detail);
 }
 
 fn inTheWay(
@@ -366,10 +374,12 @@ fn giveBack(manager: *Manager) void {
         dimension.restorePopulated(&detail) catch {};
         dimension.deinit();
     }
+    manager.tables.lock();
     if (manager.range) |range| os.unreserve(range.ptr, range.len);
     manager.range = null;
     os.heap.free(manager.name_table);
     manager.name_table = &.{};
+    manager.tables.unlock();
     manager.tracker.deinit();
     manager.free.store(true, .release);
 }
@@ -427,8 +437,8 @@ pub fn reserved(manager: *const Manager) u64 {
 pub fn memory(manager: *Manager, handle: u64, detail: *Detail) Error!Dimension.Memory {
     var total: Dimension.Memory = .{};
     const range = range: {
-        manager.closing.lock();
-        defer manager.closing.unlock();
+        manager.tables.lock();
+        defer manager.tables.unlock();
         try manager.checkOpen(handle, detail);
         break :range manager.range.?;
     };
@@ -816,6 +826,32 @@ test "Manager: a manager closed with views held lasts until the last of them" {
         error.InvalidAccess,
         fixture.manager.close(fixture.handle, .refuse, 0, &detail),
     );
+}
+
+test "R4.5 Manager: who closes without waiting ends the wait of who closes with it" {
+    const file: TempFile = try .create("abc");
+    defer file.deinit();
+    var fixture: Fixture = try .open_(.{});
+    try fixture.load_(0, file.path, .read);
+    const word = try fixture.enter(0);
+    const Waiter = struct {
+        var outcome: Error!void = {};
+        fn close_(manager: *Manager, handle: u64) void {
+            var detail: Detail = .{};
+            outcome = manager.close(handle, .wait, null, &detail);
+        }
+    };
+    const thread = try std.Thread.spawn(.{}, Waiter.close_, .{ fixture.manager, fixture.handle });
+    while (fixture.dimension(13).gate.read().state != .empty or
+        fixture.dimension(0).gate.read().state == .open) std.Thread.yield() catch {};
+    // A name can be looked up meanwhile.
+    _ = try fixture.manager.findDimension(fixture.handle, "D02", &fixture.detail);
+    try fixture.manager.close(fixture.handle, .@"defer", 0, &fixture.detail);
+    thread.join();
+    try testing.expectError(error.InvalidAccess, Waiter.outcome);
+    try testing.expectEqualStrings("abc", fixture.bytes(0, word));
+    fixture.leave(0, word);
+    try testing.expectEqual(null, Managers.find(fixture.handle));
 }
 
 test "R7.2 Manager: each call that the system refuses in a load leaves everything as it was" {
