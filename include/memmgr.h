@@ -157,7 +157,15 @@ enum {
     /* The last view of an unloaded or replaced generation was released: it is gone. */
     MEMMGR_OPERATION_RETIRE = 15,
     /* The budget passed a soft threshold, or is about to refuse. */
-    MEMMGR_OPERATION_PRESSURE = 16
+    MEMMGR_OPERATION_PRESSURE = 16,
+    /* A block handed out, resized, or taken back. */
+    MEMMGR_OPERATION_ALLOC = 17,
+    MEMMGR_OPERATION_RESIZE = 18,
+    MEMMGR_OPERATION_FREE = 19,
+    /* Free slabs given back to the system. */
+    MEMMGR_OPERATION_TRIM = 20,
+    /* A slab charged and taken for a pool. */
+    MEMMGR_OPERATION_GROW = 21
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -292,6 +300,11 @@ typedef struct memmgr_dimension_spec {
 /* Remember who holds which view, for memmgr_holders_get. Each view costs a lock and a system call
  * then; and a thread that would wait for itself is told at once. */
 #define MEMMGR_OPEN_TRACK_VIEWS 4
+/* Fill blocks with 0xa5 when they are handed out and with 0x5a when they are freed. */
+#define MEMMGR_OPEN_POISON 8
+/* Put each block at the end of pages of its own, behind which there is no access: a write beyond
+ * its end is a fault at once. For debugging: every block costs at least two pages of addresses. */
+#define MEMMGR_OPEN_GUARD_PAGES 16
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -304,7 +317,7 @@ typedef struct memmgr_manager_options {
     /* Of the budget; 0: all regions + the largest capacity once more (one reload at a time) +
      * pool_limit. */
     uint64_t limit;
-    /* The part of the default limit that is left to the pools; 0: 64 MiB. */
+    /* Of the pools, within the budget; 0: 64 MiB. The default limit leaves room for it. */
     uint64_t pool_limit;
     /* How long a reader waits for a writer: 0: one second; MEMMGR_FOREVER; 1 is in effect not
      * at all. */
@@ -336,7 +349,8 @@ MEMMGR_API memmgr_status memmgr_manager_open(const memmgr_manager_options *optio
                                              memmgr_manager **manager_out, memmgr_error *error);
 
 /* Closes a manager. From then on every call with the handle fails with INVALID_ACCESS, except
- * that views of it can be released and a write of it can be ended. NULL is a no-op.
+ * that views of it can be released, a write of it can be ended, and blocks of it can be freed.
+ * Live blocks are not in the way of closing. NULL is a no-op.
  * on_views: MEMMGR_ON_VIEWS_…; a writer counts as a view. timeout_ns: with WAIT, for all
  * dimensions together. With DEFER the address range is given back with the last view.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (closed before), VIEWS_HELD,
@@ -654,6 +668,114 @@ MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t di
  * Errors: INVALID_ARGUMENT (not begun, or by another thread). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write *write,
                                           memmgr_error *error);
+
+/* ==== Pool ================================================================================== */
+
+/* Working memory inside the same budget: blocks of any size, from pools by size. A pool grows by
+ * slabs, which are charged when they are taken and stay charged while any of their memory is kept;
+ * free slabs are kept for the next request until memmgr_pool_trim, or until a charge would be
+ * refused otherwise. Blocks that are live when the manager is closed stay valid, keep what they
+ * need of it, and can be freed as before. */
+
+/* Hands out a block of at least size bytes, aligned to 16, with any content. A size of 0 is 1.
+ * Ownership: the block is the caller's until memmgr_block_free.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (the manager was closed), LIMIT_EXCEEDED
+ * (of the pools or of the budget: limit tells which), ALLOCATION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_alloc(memmgr_manager *manager, size_t size,
+                                            void **block_out, memmgr_error *error);
+
+/* The same, aligned to a power of two of at most the page size.
+ * Threads, errors: as memmgr_block_alloc. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_alloc_aligned(memmgr_manager *manager, size_t size,
+                                                    size_t alignment, void **block_out,
+                                                    memmgr_error *error);
+
+/* Hands out count blocks of the same size, or none.
+ * blocks_out: room for count pointers. Threads, errors: as memmgr_block_alloc. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_alloc_batch(memmgr_manager *manager, size_t size,
+                                                  size_t count, void **blocks_out,
+                                                  memmgr_error *error);
+
+/* Makes a block larger or smaller, moving it if it must: the first bytes stay what they were. If it
+ * fails the block is as it was. NULL as block hands out a new one. An alignment beyond 16 is not
+ * kept.
+ * Threads: any, one at a time for a block. Errors: those of memmgr_block_alloc, and
+ * POOL_CORRUPTION. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_resize(memmgr_manager *manager, void *block, size_t size,
+                                             void **block_out, memmgr_error *error);
+
+/* Takes a block back, on any thread. NULL is a no-op. Works after the manager was closed, until
+ * the last block is freed.
+ * Threads: any. Errors: INVALID_ARGUMENT, POOL_CORRUPTION (it is no block of this manager's, not
+ * the start of one, or was freed before; nothing changed). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_free(memmgr_manager *manager, void *block,
+                                           memmgr_error *error);
+
+/* Takes count blocks back; NULLs among them are skipped. If one is none of this manager's, those
+ * before it are freed, those after it are not, and error.offset is its index.
+ * Threads, errors: as memmgr_block_free. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_free_batch(memmgr_manager *manager, void *const *blocks,
+                                                 size_t count, memmgr_error *error);
+
+/* Bytes that a block has room for: at least what was asked for.
+ * Threads: any. Errors: as memmgr_block_free. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_size(memmgr_manager *manager, const void *block,
+                                           size_t *size_out, memmgr_error *error);
+
+/* Gives every slab that holds no live block back to the system, and its charge to the budget; what
+ * other threads keep at hand is included. bytes_out: how many; may be NULL.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_pool_trim(memmgr_manager *manager, uint64_t *bytes_out,
+                                          memmgr_error *error);
+
+/* All pools together. Exact while no thread allocates or frees. */
+typedef struct memmgr_pool_stats {
+    uint32_t struct_size;
+    /* Pools: the indices of memmgr_pool_class_get are below it. */
+    uint32_t class_count;
+    /* Bytes charged now, the most there ever were, and the limit. */
+    uint64_t allocated;
+    uint64_t peak;
+    uint64_t limit;
+    /* Live blocks and their room; of these, blocks beyond the largest class. */
+    uint64_t blocks;
+    uint64_t bytes;
+    uint64_t large_blocks;
+    uint64_t large_bytes;
+    /* Charged bytes of slabs that no class uses. */
+    uint64_t free_bytes;
+    /* Refusals by the limit of the pools or by the budget. */
+    uint64_t refusals;
+} memmgr_pool_stats;
+
+#define MEMMGR_POOL_STATS_INIT { sizeof(memmgr_pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_pool_stats_get(memmgr_manager *manager,
+                                               memmgr_pool_stats *stats_out,
+                                               memmgr_error *error);
+
+/* One pool. */
+typedef struct memmgr_pool_class {
+    uint32_t struct_size;
+    uint32_t index;
+    /* Bytes of a block, and of a slab. */
+    uint64_t block_size;
+    uint64_t slab_size;
+    uint64_t slabs;
+    /* Blocks live, and blocks free in the slabs. */
+    uint64_t blocks;
+    uint64_t free_blocks;
+    /* Requests that a thread had a block at hand for, and that had to ask the pool. */
+    uint64_t hits;
+    uint64_t misses;
+} memmgr_pool_class;
+
+#define MEMMGR_POOL_CLASS_INIT { sizeof(memmgr_pool_class), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Threads: any. Errors: INVALID_ARGUMENT (no such index), INVALID_ACCESS. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_pool_class_get(memmgr_manager *manager, uint32_t index,
+                                               memmgr_pool_class *class_out, memmgr_error *error);
 
 /* ==== Stats ================================================================================= */
 
