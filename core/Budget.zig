@@ -22,18 +22,32 @@ const hysteresis_percent = 10;
 limit: u64,
 /// Charged when the manager opens: the room for everything else begins here.
 floor: u64,
+/// Uncharges what nobody needs.
+relief: ?*const fn (budget: *Budget) void = null,
 allocated: Atomic(u64) = .init(0),
 peak: Atomic(u64) = .init(0),
 refusals: Atomic(u64) = .init(0),
 /// Thresholds that are crossed now.
 crossed: Atomic(u32) = .init(0),
 
-/// Charges `bytes`, or fails with requested, used and limit in `detail`.
+/// Charges `bytes`, or fails with requested, used and limit in `detail`. What can be relieved is,
+/// before anything is refused.
 pub fn charge(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
+    if (budget.tryCharge(bytes, detail)) return else |_| {}
+    if (budget.relief) |relieve| relieve(budget);
+    errdefer budget.countRefusal();
+    try budget.tryCharge(bytes, detail);
+}
+
+pub fn countRefusal(budget: *Budget) void {
+    _ = budget.refusals.fetchAdd(1, .monotonic);
+}
+
+/// Charges `bytes` if there is room now.
+pub fn tryCharge(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
     var used = budget.allocated.load(.monotonic);
     while (true) {
         if (bytes > budget.limit - used) {
-            _ = budget.refusals.fetchAdd(1, .monotonic);
             detail.requested = bytes;
             detail.used = used;
             detail.limit = budget.limit;

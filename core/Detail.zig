@@ -27,6 +27,11 @@ pub const Operation = enum(u32) {
     log = 14,
     retire = 15,
     pressure = 16,
+    alloc = 17,
+    resize = 18,
+    free = 19,
+    trim = 20,
+    grow = 21,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

@@ -35,8 +35,13 @@ pub fn set(level: ?i32, new: Sink) void {
     threshold.store(level orelse off, .release);
 }
 
+/// False if events of a level go nowhere.
+pub inline fn isOn(level: Level) bool {
+    return @backingInt(level) >= threshold.load(.monotonic);
+}
+
 pub fn write(event: Event) void {
-    if (@backingInt(event.level) < threshold.load(.monotonic)) return;
+    if (!isOn(event.level)) return;
     const function = sink.load(.acquire) orelse return;
     function(event);
 }

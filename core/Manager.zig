@@ -17,6 +17,7 @@ const Generation = @import("Generation.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
+const Pool = @import("Pool.zig");
 const Tracker = @import("Tracker.zig");
 
 const Manager = @This();
@@ -54,6 +55,8 @@ pub const Options = struct {
     populate: bool = false,
     gate_atomic: bool = false,
     track_views: bool = false,
+    poison: bool = false,
+    guard_pages: bool = false,
 
     fn unnamed(_: ?*const anyopaque, _: u32) Spec {
         return .{};
@@ -75,6 +78,7 @@ tracking: Atomic(bool),
 tracker: Tracker,
 shared: Dimension.Shared,
 budget: Budget,
+pool: Pool,
 pool_limit: u64,
 /// Atomic because a reader of a closed manager may still look.
 dimension_count: Atomic(u32),
@@ -182,7 +186,7 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
     manager.range = null;
     manager.name_table = &.{};
     manager.pool_limit = options.pool_limit;
-    manager.budget = .{ .limit = limit, .floor = layout.charged };
+    manager.budget = .{ .limit = limit, .floor = layout.charged, .relief = relieve };
     const asymmetric = os.capabilities().process_barrier and !options.gate_atomic;
     manager.counters.asymmetric.store(asymmetric, .monotonic);
     manager.tracking.store(options.track_views, .monotonic);
@@ -203,6 +207,12 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
 fn addDimensions(manager: *Manager, options: *const Options, detail: *Detail) Error!void {
     const count = options.dimension_count;
     const handle = Managers.nextHandle(manager);
+    manager.pool.begin(handle, &manager.shared, .{
+        .limit = options.pool_limit,
+        .asymmetric = manager.counters.asymmetric.load(.monotonic),
+        .poison = options.poison,
+        .guard_pages = options.guard_pages,
+    });
     const name_table_size = std.math.ceilPowerOfTwoAssert(usize, 2 * @as(usize, count));
     manager.name_table = os.heap.alloc(u32, name_table_size) catch {
         return detail.refused(name_table_size * @sizeOf(u32), "cannot allocate memory for names");
@@ -300,6 +310,8 @@ pub fn close(
         try manager.awaitViewsAndClose(on_views, timeout_ns, detail);
     } else try manager.markClosed(detail);
     for (manager.dimensions()) |*dimension| dimension.close(detail);
+    manager.pool.close();
+    manager.logPool();
     manager.log(.close, 0);
     manager.shared.moveOut(1);
 }
@@ -374,6 +386,7 @@ fn giveBack(manager: *Manager) void {
         dimension.restorePopulated(&detail) catch {};
         dimension.deinit();
     }
+    manager.pool.deinit();
     manager.tables.lock();
     if (manager.range) |range| os.unreserve(range.ptr, range.len);
     manager.range = null;
@@ -394,7 +407,10 @@ pub fn load(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
-    defer manager.reportPressure();
+    defer {
+        manager.logPool();
+        manager.reportPressure();
+    }
     dimension.load(handle, path, options, detail) catch |err| return manager.refusal(err, detail);
     _ = manager.loads.fetchAdd(1, .monotonic);
 }
@@ -407,7 +423,10 @@ pub fn reload(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
-    defer manager.reportPressure();
+    defer {
+        manager.logPool();
+        manager.reportPressure();
+    }
     dimension.reload(handle, path, options, detail) catch |err| return manager.refusal(err, detail);
     _ = manager.reloads.fetchAdd(1, .monotonic);
 }
@@ -424,6 +443,87 @@ pub fn unload(
     try dimension.unload(handle, keep, on_views, timeout_ns, detail);
     _ = manager.unloads.fetchAdd(1, .monotonic);
     _ = manager.budget.crossing();
+}
+
+// Blocks ----------------------------------------------------------------------------------------
+
+/// A block, and what is to be logged about it.
+pub fn allocBlock(
+    manager: *Manager,
+    handle: u64,
+    size: usize,
+    alignment: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    defer manager.reportPool();
+    const block = manager.pool.alloc(handle, size, alignment, detail) catch |err|
+        return manager.refusal(err, detail);
+    manager.log(.alloc, size);
+    return block;
+}
+
+/// Blocks of one size, all or none.
+pub fn allocBlocks(
+    manager: *Manager,
+    handle: u64,
+    size: usize,
+    blocks: []?*anyopaque,
+    detail: *Detail,
+) Error!void {
+    defer manager.reportPool();
+    manager.pool.allocBatch(handle, size, blocks, detail) catch |err|
+        return manager.refusal(err, detail);
+    for (blocks) |_| manager.log(.alloc, size);
+}
+
+pub fn resizeBlock(
+    manager: *Manager,
+    handle: u64,
+    block: *anyopaque,
+    size: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    defer manager.reportPool();
+    const resized = manager.pool.resize(handle, block, size, detail) catch |err|
+        return manager.refusal(err, detail);
+    manager.log(.resize, size);
+    return resized;
+}
+
+pub fn freeBlock(manager: *Manager, handle: u64, block: *anyopaque, detail: *Detail) Error!void {
+    if (!Log.isOn(.debug)) return manager.pool.free(handle, block, detail);
+    const size = try manager.pool.sizeOf(block, detail);
+    // The manager may go with its last block.
+    const record = manager.event(.free, size);
+    try manager.pool.free(handle, block, detail);
+    Log.write(record);
+}
+
+pub fn trim(manager: *Manager, handle: u64, detail: *Detail) Error!u64 {
+    try manager.checkOpen(handle, detail);
+    defer manager.reportPool();
+    return manager.pool.trim(handle, detail);
+}
+
+fn relieve(budget: *Budget) void {
+    const manager: *Manager = @fieldParentPtr("budget", budget);
+    manager.pool.relieve();
+}
+
+/// What the pools took from the budget and gave back since the last look.
+fn logPool(manager: *Manager) void {
+    const spans = &manager.pool.spans;
+    const counts = [_]*Atomic(u64){ &spans.given, &spans.grown };
+    for (counts, [_]Detail.Operation{ .trim, .grow }) |count, operation| {
+        if (count.load(.monotonic) == 0) continue;
+        const bytes = count.swap(0, .monotonic);
+        if (bytes > 0) manager.log(operation, bytes);
+    }
+}
+
+fn reportPool(manager: *Manager) void {
+    manager.logPool();
+    manager.reportPressure();
 }
 
 // Describing ------------------------------------------------------------------------------------
@@ -465,14 +565,21 @@ fn logAt(
     bytes: u64,
     threshold_percent: u8,
 ) void {
-    Log.write(.{
-        .level = level,
+    if (!Log.isOn(level)) return;
+    var made = manager.event(operation, bytes);
+    made.level = level;
+    made.threshold_percent = threshold_percent;
+    Log.write(made);
+}
+
+fn event(manager: *Manager, operation: Detail.Operation, bytes: u64) Log.Event {
+    return .{
+        .level = .debug,
         .operation = operation,
         .bytes = bytes,
         .allocated = manager.budget.allocated.load(.monotonic),
         .limit = manager.budget.limit,
-        .threshold_percent = threshold_percent,
-    });
+    };
 }
 
 /// One warning for each soft threshold that was crossed.

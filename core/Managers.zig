@@ -44,6 +44,14 @@ pub fn wasOpen(handle: u64) bool {
     return parts.serial <= manager.serial.load(.acquire);
 }
 
+/// The thread of an index ends.
+pub fn leaveThread(index: u32) void {
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse break;
+        manager.pool.leaveThread(index);
+    }
+}
+
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
 /// Nobody finds it until `publish`.
 pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {

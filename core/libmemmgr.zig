@@ -9,6 +9,7 @@ const capabilities = @import("c_api/capabilities.zig");
 const dimension = @import("c_api/dimension.zig");
 const log = @import("c_api/log.zig");
 const manager = @import("c_api/manager.zig");
+const pool = @import("c_api/pool.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
 const view = @import("c_api/view.zig");
@@ -29,7 +30,7 @@ fn trap(_: []const u8, _: ?usize) noreturn {
 pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
-pub const shims = .{ capabilities, dimension, log, manager, stats, status, view, write };
+pub const shims = .{ capabilities, dimension, log, manager, pool, stats, status, view, write };
 
 comptime {
     for (shims) |shim| {
@@ -49,6 +50,7 @@ test {
     _ = dimension;
     _ = log;
     _ = manager;
+    _ = pool;
     _ = stats;
     _ = status;
     _ = view;

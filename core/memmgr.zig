@@ -13,6 +13,7 @@ pub const Log = @import("Log.zig");
 pub const Manager = @import("Manager.zig");
 pub const Managers = @import("Managers.zig");
 pub const MappedFiles = @import("MappedFiles.zig");
+pub const Pool = @import("Pool.zig");
 pub const Tracker = @import("Tracker.zig");
 pub const dtype = @import("dtype.zig");
 pub const formats = @import("formats.zig");
@@ -33,6 +34,7 @@ test {
     _ = Manager;
     _ = Managers;
     _ = MappedFiles;
+    _ = Pool;
     _ = Tracker;
     _ = dtype;
     _ = formats;
@@ -40,5 +42,6 @@ test {
     _ = threads;
     _ = @import("Dump.zig");
     _ = @import("libmemmgr.zig");
+    _ = @import("pool/size_classes.zig");
     _ = @import("testing/stress.zig");
 }

@@ -88,6 +88,9 @@ pub const Capabilities = struct {
     codes_are_errno: bool,
 };
 
+/// A multiple of every page size and of every granularity.
+pub const arena_unit = 64 << 10;
+
 /// Every system call that can be refused, for the switch that makes them fail.
 pub const Call = simulated.Call;
 
@@ -148,6 +151,19 @@ pub const place: fn (
 pub const commit: fn (slot: Slot, size: usize, code: *i64) Error!Placement = backend.commit;
 /// Empties a slot: its addresses are reserved and carved again, its memory is gone.
 pub const restore: fn (placement: Placement, code: *i64) Error!void = backend.restore;
+/// Reserves addresses for memory that comes and goes by parts, without any yet. `size` is a multiple
+/// of `arena_unit`, and the result is aligned to it.
+pub const reserveArena: fn (size: usize, code: *i64) Error![*]u8 = backend.reserveArena;
+/// Gives back a whole arena, with what memory is in it.
+pub const unreserveArena: fn (base: [*]u8, size: usize) void = backend.unreserveArena;
+/// Makes a part of an arena readable and writable: zeros where it was not, unchanged where it was.
+/// Parts are multiples of `arena_unit`.
+pub const take: fn (base: [*]u8, size: usize, code: *i64) Error!void = backend.take;
+/// Makes a part that was taken zeros again, without memory until it is touched. It stays readable
+/// meanwhile, except on Windows.
+pub const renew: fn (base: [*]u8, size: usize, code: *i64) Error!void = backend.renew;
+/// Gives the memory of a part back to the system; its addresses stay reserved.
+pub const give: fn (base: [*]u8, size: usize, code: *i64) Error!void = backend.give;
 /// Readable, writable, zeroed memory of the library's own that is never given back; page-aligned.
 /// It uses a page of the machine only once that is touched (on Windows it is charged at once).
 pub const permanent: fn (size: usize, code: *i64) Error![*]u8 = backend.permanent;

@@ -9,6 +9,7 @@
 const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("os.zig");
+const Managers = @import("Managers.zig");
 
 const Atomic = std.atomic.Value;
 
@@ -22,8 +23,15 @@ const first_own: u32 = 2;
 
 /// The calling thread's index, or `unregistered`.
 pub inline fn index() u32 {
-    return current().*;
+    return current().index;
 }
+
+/// A pointer of the calling thread's: null when it begins, and after its exit hook.
+pub inline fn slot() *?*anyopaque {
+    return &current().slot;
+}
+
+const Thread = extern struct { slot: ?*anyopaque = null, index: u32 = unregistered };
 
 /// In a shared library the compiler reaches a thread-local by a call (the general-dynamic model),
 /// which is half the cost of acquiring a view. Two instructions do where the variable is in the
@@ -33,21 +41,21 @@ const initial_exec = builtin.os.tag == .linux and builtin.abi.isGnu() and
     builtin.zig_backend == .stage2_llvm and
     (builtin.cpu.arch == .x86_64 or builtin.cpu.arch == .aarch64);
 
-inline fn current() *u32 {
+inline fn current() *Thread {
     if (!initial_exec) return &Portable.current;
     return switch (builtin.cpu.arch) {
         .x86_64 => asm (
-            \\movq memmgr_thread_index@gottpoff(%%rip), %[pointer]
+            \\movq memmgr_thread@gottpoff(%%rip), %[pointer]
             \\addq %%fs:0, %[pointer]
-            : [pointer] "=r" (-> *u32),
+            : [pointer] "=r" (-> *Thread),
             :
             : .{ .cc = true }),
         .aarch64 => aarch64: {
             var block: usize = undefined;
             const offset = asm (
                 \\mrs %[block], tpidr_el0
-                \\adrp %[offset], :gottprel:memmgr_thread_index
-                \\ldr %[offset], [%[offset], :gottprel_lo12:memmgr_thread_index]
+                \\adrp %[offset], :gottprel:memmgr_thread
+                \\ldr %[offset], [%[offset], :gottprel_lo12:memmgr_thread]
                 : [offset] "=&r" (-> usize),
                   [block] "=&r" (block),
             );
@@ -58,18 +66,18 @@ inline fn current() *u32 {
 }
 
 const Portable = struct {
-    threadlocal var current: u32 = unregistered;
+    threadlocal var current: Thread = .{};
 };
 
 comptime {
     if (initial_exec) asm (
         \\.pushsection .tbss, "awT", %nobits
-        \\.balign 4
-        \\.hidden memmgr_thread_index
-        \\.globl memmgr_thread_index
-        \\.type memmgr_thread_index, %object
-        \\.size memmgr_thread_index, 4
-        \\memmgr_thread_index: .zero 4
+        \\.balign 16
+        \\.hidden memmgr_thread
+        \\.globl memmgr_thread
+        \\.type memmgr_thread, %object
+        \\.size memmgr_thread, 16
+        \\memmgr_thread: .zero 16
         \\.popsection
     );
 }
@@ -89,15 +97,15 @@ pub fn limit() u32 {
 pub fn register() u32 {
     if (index() != unregistered) return index();
     const own = claim() orelse {
-        current().* = crowd;
+        current().index = crowd;
         return crowd;
     };
     if (!os.atThreadExit(handOn, own)) {
         release(own);
-        current().* = crowd;
+        current().index = crowd;
         return crowd;
     }
-    current().* = own;
+    current().index = own;
     return own;
 }
 
@@ -127,7 +135,9 @@ fn release(own: u32) void {
 
 /// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
 fn handOn(own: usize) void {
-    current().* = crowd;
+    current().index = crowd;
+    slot().* = null;
+    Managers.leaveThread(@intCast(own));
     release(@intCast(own));
 }
 

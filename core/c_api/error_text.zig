@@ -104,6 +104,11 @@ fn verb(operation: Detail.Operation) []const u8 {
         .log => "set the log function",
         .retire => "retire",
         .pressure => "relieve the pressure",
+        .alloc => "allocate a block",
+        .resize => "resize the block",
+        .free => "free the block",
+        .trim => "trim the pools",
+        .grow => "grow a pool",
     };
 }
 

@@ -82,6 +82,11 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         .retire => try writer.print("unmapped {d} bytes", .{event.bytes}),
         .flush => try writer.print("flushed {d} bytes", .{event.bytes}),
         .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
+        .alloc => try writer.print("handed out a block of {d} bytes", .{event.bytes}),
+        .resize => try writer.print("resized a block to {d} bytes", .{event.bytes}),
+        .free => try writer.print("took a block of {d} bytes back", .{event.bytes}),
+        .grow => try writer.print("took {d} bytes for the pools", .{event.bytes}),
+        .trim => try writer.print("gave {d} bytes of the pools back", .{event.bytes}),
         .pressure => if (event.threshold_percent != 0)
             try writer.print("{d} % of what the limit leaves beyond the regions is charged", .{
                 event.threshold_percent,

@@ -21,6 +21,8 @@ fn sizeFirst(comptime T: type) u32 {
         types.View => 56,
         types.Holder => 56,
         types.Write => 48,
+        types.PoolStats => 80,
+        types.PoolClass => 64,
         types.Stats => 104,
         types.DimensionStats => 4280,
         types.Memory => 40,
@@ -85,9 +87,10 @@ pub fn writePath(field: []u8, path: []const u8) void {
 
 test "sized: no struct is smaller than it was in the first release" {
     inline for (.{
-        types.Error, types.Capabilities, types.DimensionSpec,  types.ManagerOptions,
-        types.Layer, types.LoadOptions,  types.View,           types.Write,
-        types.Stats, types.Memory,       types.DimensionStats, types.Holder,
+        types.Error,     types.Capabilities, types.DimensionSpec,  types.ManagerOptions,
+        types.Layer,     types.LoadOptions,  types.View,           types.Write,
+        types.Stats,     types.Memory,       types.DimensionStats, types.Holder,
+        types.PoolStats, types.PoolClass,
     }) |T| try std.testing.expect(@sizeOf(T) >= sizeFirst(T));
 }
 

@@ -36,6 +36,8 @@ pub const log_error: i32 = 40;
 pub const open_populate: u32 = 1;
 pub const open_gate_atomic: u32 = 2;
 pub const open_track_views: u32 = 4;
+pub const open_poison: u32 = 8;
+pub const open_guard_pages: u32 = 16;
 
 pub const write_any_thread: u32 = 1;
 
@@ -219,6 +221,34 @@ pub const Write = extern struct {
     length: usize = 0,
     generation: u64 = 0,
     token: [2]u64 = @splat(0),
+};
+
+/// C: memmgr_pool_stats
+pub const PoolStats = extern struct {
+    struct_size: u32 = @sizeOf(PoolStats),
+    class_count: u32 = 0,
+    allocated: u64 = 0,
+    peak: u64 = 0,
+    limit: u64 = 0,
+    blocks: u64 = 0,
+    bytes: u64 = 0,
+    large_blocks: u64 = 0,
+    large_bytes: u64 = 0,
+    free_bytes: u64 = 0,
+    refusals: u64 = 0,
+};
+
+/// C: memmgr_pool_class
+pub const PoolClass = extern struct {
+    struct_size: u32 = @sizeOf(PoolClass),
+    index: u32 = 0,
+    block_size: u64 = 0,
+    slab_size: u64 = 0,
+    slabs: u64 = 0,
+    blocks: u64 = 0,
+    free_blocks: u64 = 0,
+    hits: u64 = 0,
+    misses: u64 = 0,
 };
 
 /// C: memmgr_stats

@@ -210,6 +210,29 @@ test "committed memory is zero each time" {
     }
 }
 
+test "an arena's parts are zero when taken, unchanged when taken again, and can be given back" {
+    const unit = os.arena_unit;
+    var code: i64 = 0;
+    const base = try os.reserveArena(4 * unit, &code);
+    defer os.unreserveArena(base, 4 * unit);
+    try testing.expect(std.mem.isAligned(@intFromPtr(base), unit));
+    for (0..2) |_| {
+        try os.take(base + unit, 2 * unit, &code);
+        const part = base[unit .. 3 * unit];
+        try testing.expect(std.mem.allEqual(u8, part, 0));
+        @memset(part, 0xaa);
+        try os.take(base, 4 * unit, &code);
+        try testing.expect(std.mem.allEqual(u8, part, 0xaa));
+        try testing.expectEqual(0, base[0]);
+        try os.renew(base + unit, unit, &code);
+        try testing.expect(std.mem.allEqual(u8, part[0..unit], 0));
+        try testing.expect(std.mem.allEqual(u8, part[unit..], 0xaa));
+        try os.give(base, 4 * unit, &code);
+        try testing.expectEqual(os.Use{}, try os.memoryUse(base, 4 * unit, &code));
+    }
+    try os.take(base, unit, &code);
+}
+
 test "permanent memory is zero, writable and aligned" {
     var code: i64 = 0;
     const memory = (try os.permanent(3 * os.pageSize(), &code))[0 .. 3 * os.pageSize()];
@@ -466,6 +489,20 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
                 try restore(placement);
                 return err;
             };
+        },
+        .reserve_arena => {
+            os.unreserveArena(try os.reserveArena(os.arena_unit, code), os.arena_unit);
+        },
+        .take, .renew, .give => {
+            var ignored: i64 = 0;
+            const base = try os.reserveArena(os.arena_unit, &ignored);
+            defer os.unreserveArena(base, os.arena_unit);
+            if (call == .take) return os.take(base, os.arena_unit, code);
+            try os.take(base, os.arena_unit, &ignored);
+            base[0] = 1;
+            errdefer std.debug.assert(base[0] == 1);
+            if (call == .renew) try os.renew(base, os.arena_unit, code);
+            if (call == .give) try os.give(base, os.arena_unit, code);
         },
         .permanent => _ = try os.permanent(size, code),
         .populate, .flush => {

@@ -34,6 +34,9 @@ pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
 pub const unreserve = posix.unreserve;
+pub const unreserveArena = posix.unreserve;
+pub const take = posix.take;
+pub const renew = posix.renew;
 pub const commit = posix.commit;
 pub const permanent = posix.permanent;
 pub const open = posix.open;
@@ -99,6 +102,14 @@ fn tagOf(slot: os.Slot) c_int {
 
 pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
     return posix.reserve(size, alignment, invisible_tag, code);
+}
+
+pub fn reserveArena(size: usize, code: *i64) os.Error![*]u8 {
+    return posix.reserve(size, os.arena_unit, invisible_tag, code);
+}
+
+pub fn give(base: [*]u8, size: usize, code: *i64) os.Error!void {
+    return posix.give(base, size, invisible_tag, code);
 }
 
 pub fn carve(slot: os.Slot, code: *i64) os.Error!void {

@@ -20,6 +20,9 @@ pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
 pub const unreserve = posix.unreserve;
+pub const unreserveArena = posix.unreserve;
+pub const take = posix.take;
+pub const renew = posix.renew;
 pub const place = posix.place;
 pub const permanent = posix.permanent;
 pub const open = posix.open;
@@ -168,6 +171,14 @@ pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
     const page_size = pageSize();
     posix.advise(base - page_size, page_size, linux.MADV.DONTDUMP, &ignored) catch {};
     return base;
+}
+
+pub fn reserveArena(size: usize, code: *i64) os.Error![*]u8 {
+    return posix.reserve(size, os.arena_unit, posix.no_tag, code);
+}
+
+pub fn give(base: [*]u8, size: usize, code: *i64) os.Error!void {
+    return posix.give(base, size, posix.no_tag, code);
 }
 
 /// The kernel merges neighbours that do not differ. A slot that core dumps leave out differs.

@@ -19,6 +19,7 @@ const c = struct {
         offset: i64,
     ) *anyopaque;
     extern "c" fn munmap(address: *anyopaque, size: usize) c_int;
+    extern "c" fn mprotect(address: *anyopaque, size: usize, prot: PROT) c_int;
     extern "c" fn madvise(address: *anyopaque, size: usize, advice: c_int) c_int;
     extern "c" fn msync(address: *anyopaque, size: usize, flags: c_int) c_int;
     extern "c" fn open(path: [*:0]const u8, flags: c_int, ...) c_int;
@@ -143,6 +144,20 @@ pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
         .mapped_size = std.mem.alignForward(usize, size, pageSize()),
         .sharing = null,
     };
+}
+
+pub fn take(base: [*]u8, size: usize, code: *i64) os.Error!void {
+    if (c.mprotect(base, size, .{ .READ = true, .WRITE = true }) != 0) return refused(code);
+}
+
+pub fn renew(base: [*]u8, size: usize, code: *i64) os.Error!void {
+    const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true, .FIXED = true };
+    _ = try map(base, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
+}
+
+/// A fresh mapping takes the memory away on every system, where advice does on some.
+pub fn give(base: [*]u8, size: usize, tag: c_int, code: *i64) os.Error!void {
+    return clear(.{ .base = base, .size = size, .visible = false }, tag, code);
 }
 
 pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {

@@ -15,6 +15,10 @@ pub const Call = enum {
     place,
     commit,
     restore,
+    reserve_arena,
+    take,
+    renew,
+    give,
     permanent,
     populate,
     flush,
@@ -105,6 +109,7 @@ pub fn Backend(comptime native: type) type {
         pub const describe = native.describe;
         pub const isMemoryCode = native.isMemoryCode;
         pub const unreserve = native.unreserve;
+        pub const unreserveArena = native.unreserveArena;
         pub const evict = native.evict;
         pub const close = native.close;
         pub const futexWait = native.futexWait;
@@ -143,6 +148,26 @@ pub fn Backend(comptime native: type) type {
         pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
             try pass(.restore, code);
             return native.restore(placement, code);
+        }
+
+        pub fn reserveArena(size: usize, code: *i64) os.Error![*]u8 {
+            try pass(.reserve_arena, code);
+            return native.reserveArena(size, code);
+        }
+
+        pub fn take(base: [*]u8, size: usize, code: *i64) os.Error!void {
+            try pass(.take, code);
+            return native.take(base, size, code);
+        }
+
+        pub fn renew(base: [*]u8, size: usize, code: *i64) os.Error!void {
+            try pass(.renew, code);
+            return native.renew(base, size, code);
+        }
+
+        pub fn give(base: [*]u8, size: usize, code: *i64) os.Error!void {
+            try pass(.give, code);
+            return native.give(base, size, code);
         }
 
         pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {

@@ -496,6 +496,28 @@ pub fn restore(placement: Placement, code: *i64) Error!void {
     if (placement.flush_file) |file| close(file);
 }
 
+pub fn reserveArena(size: usize, code: *i64) Error![*]u8 {
+    return win.VirtualAlloc(null, size, win.mem_reserve, win.page_noaccess) orelse refused(code);
+}
+
+pub fn unreserveArena(base: [*]u8, _: usize) void {
+    _ = win.VirtualFree(base, 0, win.mem_release);
+}
+
+pub fn take(base: [*]u8, size: usize, code: *i64) Error!void {
+    _ = win.VirtualAlloc(base, size, win.mem_commit, win.page_readwrite) orelse
+        return refused(code);
+}
+
+pub fn renew(base: [*]u8, size: usize, code: *i64) Error!void {
+    try give(base, size, code);
+    try take(base, size, code);
+}
+
+pub fn give(base: [*]u8, size: usize, code: *i64) Error!void {
+    if (win.VirtualFree(base, size, win.mem_decommit) == 0) return refused(code);
+}
+
 pub fn permanent(size: usize, code: *i64) Error![*]u8 {
     return win.VirtualAlloc(null, size, win.mem_reserve | win.mem_commit, win.page_readwrite) orelse
         refused(code);

@@ -1,0 +1,585 @@
+//! The pools of a manager: blocks of any size, inside the manager's budget.
+//!
+//! A block of up to 64 KiB is one of a slab of its size class; a larger one is a run of spans. A
+//! thread takes blocks from magazines of its own (`Cache`), and exchanges these with the class's
+//! `Depot` a whole one at a time; slabs come from `Spans`. What a pointer points to is looked up in
+//! the spans' tables and never in the block, so that nothing a user writes can lead us astray.
+//!
+//! Before anything is refused, the blocks of all threads are called in (`revoke`), slabs without a
+//! live block are given back, and the request is met or refused while all of them are still in
+//! hand: so a refusal means that the limit really was reached. The same happens for a charge of
+//! somebody else's that the budget would refuse, and in `trim`.
+//!
+//! Locks, in the order in which they are taken: `revoking`, the caches (by `busy`), the depots by
+//! class, `spans_lock`. An owner inside its cache takes those of depots and spans, never `revoking`.
+//!
+//! Once closed, all caches are empty and stay unused; every free goes to its depot, and the last
+//! one takes the pools out as a tenant of the manager.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Budget = @import("Budget.zig");
+const Cache = @import("pool/Cache.zig");
+const Depot = @import("pool/Depot.zig");
+const Detail = @import("Detail.zig");
+const Dimension = @import("Dimension.zig");
+const Lock = @import("Lock.zig");
+const Spans = @import("pool/Spans.zig");
+const size_classes = @import("pool/size_classes.zig");
+const threads = @import("threads.zig");
+
+const Pool = @This();
+const Atomic = std.atomic.Value;
+const Error = Detail.Error;
+
+pub const class_count = size_classes.count;
+
+/// How long to look away from a cache whose owner is inside.
+const glance_ns = 20 * std.time.ns_per_us;
+
+pub const Options = struct {
+    limit: u64,
+    asymmetric: bool,
+    poison: bool,
+    guard_pages: bool,
+};
+
+const Phase = enum(u8) {
+    /// No block was asked for yet.
+    idle,
+    open,
+    /// Blocks can be freed.
+    closed,
+};
+
+handle: Atomic(u64),
+options: Options,
+shared: *Dimension.Shared,
+phase: Atomic(Phase),
+/// Held while a cache gets a manager, while all are called in, and while `phase` changes.
+revoking: Lock,
+caches: [threads.count_max]Atomic(?*Cache),
+depots: [class_count]Depot,
+/// Held while `spans` is used.
+spans_lock: Lock,
+spans: Spans,
+/// Live blocks of a closed manager.
+remaining: Atomic(u64),
+refusals: Atomic(u64),
+
+/// For zeroed memory, or for that of a pool whose manager is gone.
+pub fn begin(pool: *Pool, handle: u64, shared: *Dimension.Shared, options: Options) void {
+    pool.revoking.lock();
+    defer pool.revoking.unlock();
+    pool.options = options;
+    pool.shared = shared;
+    pool.refusals.store(0, .monotonic);
+    pool.spans.grown.store(0, .monotonic);
+    pool.spans.given.store(0, .monotonic);
+    pool.phase.store(.idle, .monotonic);
+    pool.handle.store(handle, .release);
+}
+
+/// Reserves the range of the pools, the first time that a block is asked for.
+fn ensureOpen(pool: *Pool, handle: u64, detail: *Detail) Error!void {
+    if (pool.phase.load(.acquire) == .open and pool.handle.load(.acquire) == handle) return;
+    pool.revoking.lock();
+    defer pool.revoking.unlock();
+    if (pool.handle.load(.monotonic) != handle) return closed(detail);
+    switch (pool.phase.load(.monotonic)) {
+        .open => return,
+        .closed => return closed(detail),
+        .idle => {},
+    }
+    pool.spans = try .init(pool.options.limit, pool.shared.budget, detail);
+    for (&pool.depots, 0..) |*depot, class| {
+        depot.init(@intCast(class), &pool.spans, &pool.spans_lock);
+    }
+    pool.phase.store(.open, .release);
+}
+
+fn closed(detail: *Detail) Error {
+    return detail.fail(error.InvalidAccess, "the manager was closed");
+}
+
+/// True if every block is looked after one by one.
+fn debugging(pool: *const Pool) bool {
+    return pool.options.poison or pool.options.guard_pages;
+}
+
+// Allocating ------------------------------------------------------------------------------------
+
+/// A block that the calling thread has at hand.
+pub inline fn tryAlloc(handle: u64, size: usize) ?[*]u8 {
+    const cache = Cache.last() orelse return null;
+    if (size > size_classes.size_max or !cache.enter(handle)) return null;
+    defer cache.leave();
+    return cache.pop(size_classes.of(size));
+}
+
+/// `alignment` is a power of two, 16 to the page.
+pub fn alloc(
+    pool: *Pool,
+    handle: u64,
+    size: usize,
+    alignment: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    try pool.ensureOpen(handle, detail);
+    const block = try pool.allocAny(handle, @max(size, 1), alignment, detail);
+    if (pool.options.poison) @memset(block[0..size], poison_live);
+    return block;
+}
+
+/// What fills blocks that are handed out, and those that are freed.
+const poison_live = 0xa5;
+const poison_free = 0x5a;
+
+fn allocAny(
+    pool: *Pool,
+    handle: u64,
+    size: usize,
+    alignment: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    if (size > size_classes.size_max or pool.options.guard_pages) {
+        return pool.allocLarge(handle, size, alignment, detail);
+    }
+    const class = if (alignment <= size_classes.alignment_min)
+        size_classes.of(size)
+    else
+        size_classes.ofAligned(size, alignment);
+    if (pool.cacheOfThread(handle)) |cache| {
+        if (cache.enter(handle)) {
+            defer cache.leave();
+            if (cache.pop(class)) |block| return block;
+            if (cache.fill(&pool.depots[class], detail)) return cache.pop(class).? else |_| {}
+        }
+    }
+    return pool.allocSingle(handle, class, detail) catch |err| switch (err) {
+        error.LimitExceeded, error.AllocationRefused => {
+            try pool.revoke(handle, detail);
+            defer pool.endRevoke();
+            _ = pool.giveBackFree();
+            return pool.allocFrom(class, detail) catch |final| pool.refusal(final);
+        },
+        else => err,
+    };
+}
+
+/// Counts a refusal; the budget has counted none for an attempt.
+fn refusal(pool: *Pool, err: Error) Error {
+    if (err == error.LimitExceeded) {
+        _ = pool.refusals.fetchAdd(1, .monotonic);
+        pool.shared.budget.countRefusal();
+    }
+    return err;
+}
+
+fn allocSingle(pool: *Pool, handle: u64, class: u32, detail: *Detail) Error![*]u8 {
+    const depot = &pool.depots[class];
+    depot.lock.lock();
+    defer depot.lock.unlock();
+    try pool.checkOpen(handle, detail);
+    return pool.allocFrom(class, detail);
+}
+
+/// Under the depot's lock.
+fn checkOpen(pool: *Pool, handle: u64, detail: *Detail) Error!void {
+    const is_open = pool.phase.load(.acquire) == .open and pool.handle.load(.acquire) == handle;
+    if (!is_open) return closed(detail);
+}
+
+/// Under the depot's lock.
+fn allocFrom(pool: *Pool, class: u32, detail: *Detail) Error![*]u8 {
+    const depot = &pool.depots[class];
+    const granule = try depot.take(detail);
+    depot.singles += 1;
+    pool.spans.states[granule].store(.live, .release);
+    return pool.spans.address(granule);
+}
+
+fn allocLarge(
+    pool: *Pool,
+    handle: u64,
+    size: usize,
+    alignment: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    return pool.allocRun(handle, size, alignment, detail) catch |err| switch (err) {
+        error.LimitExceeded, error.AllocationRefused => {
+            try pool.revoke(handle, detail);
+            defer pool.endRevoke();
+            _ = pool.giveBackFree();
+            return pool.allocRun(handle, size, alignment, detail) catch |final|
+                pool.refusal(final);
+        },
+        else => err,
+    };
+}
+
+fn allocRun(
+    pool: *Pool,
+    handle: u64,
+    size: usize,
+    alignment: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    pool.spans_lock.lock();
+    defer pool.spans_lock.unlock();
+    try pool.checkOpen(handle, detail);
+    const guard = pool.options.guard_pages;
+    const granule = try pool.spans.allocLarge(size, alignment, guard, detail);
+    return pool.spans.address(granule);
+}
+
+/// Hands out all or none.
+pub fn allocBatch(
+    pool: *Pool,
+    handle: u64,
+    size: usize,
+    blocks: []?*anyopaque,
+    detail: *Detail,
+) Error!void {
+    for (blocks, 0..) |*block, index| {
+        block.* = tryAlloc(handle, size) orelse
+            pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
+            for (blocks[0..index]) |*taken| {
+                var ignored: Detail = .{};
+                pool.free(handle, taken.*.?, &ignored) catch unreachable;
+            }
+            @memset(blocks, null);
+            return err;
+        };
+    }
+}
+
+/// A block with the same first bytes.
+pub fn resize(
+    pool: *Pool,
+    handle: u64,
+    block: *anyopaque,
+    size: usize,
+    detail: *Detail,
+) Error![*]u8 {
+    const room = try pool.sizeOf(block, detail);
+    const bytes: [*]u8 = @ptrCast(block);
+    if (size <= room and (size >= room / 2 or room == size_classes.alignment_min)) return bytes;
+    const moved = pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
+        // There is room enough where it is.
+        return if (size <= room and err != error.InvalidAccess) bytes else err;
+    };
+    const kept = @min(size, room);
+    @memcpy(moved[0..kept], bytes[0..kept]);
+    try pool.free(handle, block, detail);
+    return moved;
+}
+
+pub fn sizeOf(pool: *Pool, block: *const anyopaque, detail: *Detail) Error!usize {
+    try pool.checkUsed(detail);
+    return pool.spans.room(try pool.spans.find(block, detail));
+}
+
+fn checkUsed(pool: *Pool, detail: *Detail) Error!void {
+    if (pool.phase.load(.acquire) != .idle) return;
+    return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
+}
+
+// Freeing ---------------------------------------------------------------------------------------
+
+/// True if the calling thread took the block back.
+pub inline fn tryFree(handle: u64, block: *anyopaque) bool {
+    const cache = Cache.last() orelse return false;
+    if (!cache.enter(handle)) return false;
+    defer cache.leave();
+    return cache.push(@intFromPtr(block));
+}
+
+pub fn free(pool: *Pool, handle: u64, block: *anyopaque, detail: *Detail) Error!void {
+    try pool.checkUsed(detail);
+    const granule = try pool.spans.find(block, detail);
+    if (pool.options.poison) {
+        const bytes: [*]u8 = @ptrCast(block);
+        @memset(bytes[0..pool.spans.room(granule)], poison_free);
+    }
+    const class = pool.spans.classes[granule / Spans.granules_per_span].load(.monotonic);
+    if (class == size_classes.large) return pool.freeLarge(block, detail);
+    if (pool.cacheOfThread(handle)) |cache| {
+        if (cache.enter(handle)) {
+            defer cache.leave();
+            if (cache.push(@intFromPtr(block))) return;
+            // If that fails it is for want of a magazine, and the depot needs none.
+            if (cache.drain(&pool.depots[class], detail)) {
+                if (cache.push(@intFromPtr(block))) return;
+            } else |_| {}
+        }
+    }
+    return pool.freeSingle(class, block, detail);
+}
+
+fn freeSingle(pool: *Pool, class: u32, block: *anyopaque, detail: *Detail) Error!void {
+    const left = left: {
+        const depot = &pool.depots[class];
+        depot.lock.lock();
+        defer depot.lock.unlock();
+        const granule = try pool.spans.find(block, detail);
+        pool.spans.states[granule].store(.free, .release);
+        depot.put(granule);
+        break :left pool.phase.load(.monotonic) == .closed;
+    };
+    if (left) pool.leaveOne();
+}
+
+fn freeLarge(pool: *Pool, block: *anyopaque, detail: *Detail) Error!void {
+    const left = left: {
+        pool.spans_lock.lock();
+        defer pool.spans_lock.unlock();
+        const granule = try pool.spans.find(block, detail);
+        pool.spans.freeLarge(granule, pool.options.guard_pages);
+        break :left pool.phase.load(.monotonic) == .closed;
+    };
+    if (left) pool.leaveOne();
+}
+
+/// A block of a closed manager was freed. Nothing is touched after the last.
+fn leaveOne(pool: *Pool) void {
+    if (pool.remaining.fetchSub(1, .acq_rel) == 1) pool.shared.moveOut(1);
+}
+
+// Threads ---------------------------------------------------------------------------------------
+
+/// The calling thread's cache, made its last one; null if it has none, or is not to use it.
+fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
+    const index = threads.register();
+    if (index == threads.crowd or pool.debugging()) return null;
+    const cache = pool.caches[index].load(.acquire) orelse cache: {
+        var ignored: i64 = 0;
+        const memory = os.permanent(@sizeOf(Cache), &ignored) catch return null;
+        const cache: *Cache = @ptrCast(@alignCast(memory));
+        pool.caches[index].store(cache, .release);
+        break :cache cache;
+    };
+    if (cache.handle.load(.monotonic) != handle) {
+        pool.revoking.lock();
+        defer pool.revoking.unlock();
+        if (pool.phase.load(.monotonic) != .open) return null;
+        if (pool.handle.load(.monotonic) != handle) return null;
+        cache.asymmetric = pool.options.asymmetric;
+        cache.base = pool.spans.arena.ptr;
+        cache.granules = pool.spans.granules();
+        cache.states = pool.spans.states;
+        cache.classes = pool.spans.classes;
+        cache.handle.store(handle, .release);
+    }
+    threads.slot().* = cache;
+    return cache;
+}
+
+/// The thread of an index ends: what it has at hand goes to the depots.
+pub fn leaveThread(pool: *Pool, index: u32) void {
+    const cache = pool.caches[index].load(.acquire) orelse return;
+    const handle = cache.handle.load(.monotonic);
+    // If it is not to be used, whoever says so empties it.
+    if (handle == 0 or !cache.enter(handle)) return;
+    defer cache.leave();
+    cache.empty(&pool.depots, .unlocked);
+}
+
+// Calling in ------------------------------------------------------------------------------------
+
+/// Takes the blocks of all threads into the depots and all locks but `spans_lock`.
+fn revoke(pool: *Pool, handle: u64, detail: *Detail) Error!void {
+    pool.revoking.lock();
+    if (pool.phase.load(.monotonic) != .open or pool.handle.load(.monotonic) != handle) {
+        pool.revoking.unlock();
+        return closed(detail);
+    }
+    const caches = pool.caches[0..threads.limit()];
+    for (caches) |*entry| {
+        const cache = entry.load(.acquire) orelse continue;
+        cache.handle.store(0, .seq_cst);
+    }
+    if (pool.options.asymmetric) os.processBarrier();
+    for (caches) |*entry| {
+        const cache = entry.load(.acquire) orelse continue;
+        while (cache.busy.load(.seq_cst) != 0) os.futexWait(&cache.busy, 1, glance_ns);
+    }
+    for (&pool.depots) |*depot| depot.lock.lock();
+    for (caches) |*entry| {
+        const cache = entry.load(.acquire) orelse continue;
+        cache.empty(&pool.depots, .locked);
+    }
+}
+
+/// Caches come back to their threads when these next need them.
+fn endRevoke(pool: *Pool) void {
+    for (&pool.depots) |*depot| depot.lock.unlock();
+    pool.revoking.unlock();
+}
+
+/// Between `revoke` and its end: gives back every slab without a live block; returns the bytes.
+fn giveBackFree(pool: *Pool) u64 {
+    pool.spans_lock.lock();
+    defer pool.spans_lock.unlock();
+    const spans = &pool.spans;
+    for (&pool.depots) |*depot| depot.countFree();
+    var doomed = false;
+    var slabs: SlabIterator = .{ .spans = spans };
+    while (slabs.next()) |span| {
+        const is_free = span.free == span.carved;
+        span.free = if (is_free) Depot.doomed else 0;
+        doomed = doomed or is_free;
+    }
+    if (doomed) {
+        for (&pool.depots) |*depot| depot.dropDoomed();
+        slabs = .{ .spans = spans };
+        while (slabs.next()) |span| {
+            if (span.free == Depot.doomed) pool.depots[span.class].dropSlab(span.first);
+        }
+    }
+    const bytes = spans.giveKept();
+    if (spans.charged.load(.monotonic) == 0) {
+        for (&pool.depots) |*depot| depot.dropDoomed();
+        spans.reset();
+    }
+    return bytes;
+}
+
+/// The slabs, by their first spans.
+const SlabIterator = struct {
+    spans: *Spans,
+    index: u32 = 0,
+
+    fn next(slabs: *SlabIterator) ?*Spans.Span {
+        const spans = slabs.spans;
+        while (slabs.index < spans.high_water) {
+            const index = slabs.index;
+            if (spans.isFree(index)) {
+                slabs.index += 1;
+                continue;
+            }
+            const span = &spans.spans[index];
+            slabs.index += @max(span.length, 1);
+            if (span.class != size_classes.large) return span;
+        }
+        return null;
+    }
+};
+
+/// Gives every slab without a live block back to the system; returns the bytes.
+pub fn trim(pool: *Pool, handle: u64, detail: *Detail) Error!u64 {
+    if (pool.phase.load(.acquire) == .idle) return 0;
+    try pool.revoke(handle, detail);
+    defer pool.endRevoke();
+    return pool.giveBackFree();
+}
+
+/// For a charge that the budget has no room for.
+pub fn relieve(pool: *Pool) void {
+    if (pool.phase.load(.acquire) != .open or pool.spans.charged.load(.monotonic) == 0) return;
+    var ignored: Detail = .{};
+    _ = pool.trim(pool.handle.load(.monotonic), &ignored) catch {};
+}
+
+/// From now on blocks can only be freed. The pools are a tenant while any is live.
+pub fn close(pool: *Pool) void {
+    const handle = pool.handle.load(.monotonic);
+    pool.revoking.lock();
+    if (pool.phase.load(.monotonic) == .idle) pool.handle.store(0, .release);
+    pool.revoking.unlock();
+    var ignored: Detail = .{};
+    pool.revoke(handle, &ignored) catch return;
+    defer pool.endRevoke();
+    _ = pool.giveBackFree();
+    pool.spans_lock.lock();
+    defer pool.spans_lock.unlock();
+    var live = pool.spans.large_blocks.load(.monotonic);
+    for (&pool.depots) |*depot| live += depot.carved - depot.freeBlocks();
+    pool.remaining.store(live, .release);
+    if (live > 0) _ = pool.shared.moveIn();
+    pool.phase.store(.closed, .release);
+}
+
+/// The last block is gone, and the manager with it.
+pub fn deinit(pool: *Pool) void {
+    pool.revoking.lock();
+    defer pool.revoking.unlock();
+    pool.handle.store(0, .release);
+    if (pool.phase.load(.monotonic) == .idle) return;
+    pool.phase.store(.idle, .release);
+    for (&pool.caches) |*entry| if (entry.load(.acquire)) |cache| cache.clearHits();
+    pool.spans.deinit();
+}
+
+// Describing ------------------------------------------------------------------------------------
+
+pub const Class = struct {
+    block_size: u64,
+    slab_size: u64,
+    slabs: u64 = 0,
+    blocks: u64 = 0,
+    free_blocks: u64 = 0,
+    hits: u64 = 0,
+    misses: u64 = 0,
+};
+
+pub fn describeClass(pool: *Pool, index: u32) Class {
+    var class: Class = .{
+        .block_size = size_classes.sizeOf(index),
+        .slab_size = @as(u64, Depot.slabLength(index)) * Spans.span_size,
+    };
+    if (pool.phase.load(.acquire) == .idle) return class;
+    const depot = &pool.depots[index];
+    depot.lock.lock();
+    defer depot.lock.unlock();
+    var idle = depot.freeBlocks();
+    var met: u64 = 0;
+    for (pool.caches[0..threads.limit()]) |*entry| {
+        const cache = entry.load(.acquire) orelse continue;
+        idle += cache.blocks(index);
+        met += cache.hits(index);
+    }
+    class.slabs = depot.slabs;
+    class.blocks = depot.carved -| idle;
+    class.free_blocks = depot.capacity - class.blocks;
+    class.misses = depot.refills + depot.singles;
+    class.hits = met -| depot.refills;
+    return class;
+}
+
+pub const Stats = struct {
+    allocated: u64 = 0,
+    peak: u64 = 0,
+    blocks: u64 = 0,
+    bytes: u64 = 0,
+    large_blocks: u64 = 0,
+    large_bytes: u64 = 0,
+    free_bytes: u64 = 0,
+    refusals: u64 = 0,
+};
+
+pub fn stats(pool: *Pool) Stats {
+    if (pool.phase.load(.acquire) == .idle) {
+        return .{ .refusals = pool.refusals.load(.monotonic) };
+    }
+    var total: Stats = .{
+        .allocated = pool.spans.charged.load(.monotonic),
+        .peak = pool.spans.peak.load(.monotonic),
+        .large_blocks = pool.spans.large_blocks.load(.monotonic),
+        .large_bytes = pool.spans.large_bytes.load(.monotonic),
+        .refusals = pool.refusals.load(.monotonic),
+    };
+    {
+        pool.spans_lock.lock();
+        defer pool.spans_lock.unlock();
+        total.free_bytes = @as(u64, pool.spans.kept_count) * Spans.span_size;
+    }
+    for (0..class_count) |index| {
+        const class = pool.describeClass(@intCast(index));
+        total.blocks += class.blocks;
+        total.bytes += class.blocks * class.block_size;
+    }
+    total.blocks += total.large_blocks;
+    total.bytes += total.large_bytes;
+    return total;
+}

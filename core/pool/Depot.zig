@@ -1,0 +1,281 @@
+//! The free blocks of one size class that no thread has at hand, and the slab that new ones are
+//! carved from.
+//!
+//! Threads come with a whole magazine and leave with a whole magazine, so that the lock is taken
+//! once for many blocks. All magazines in `full` are; one more, `partial`, takes blocks one by one.
+
+const std = @import("std");
+const os = @import("../os.zig");
+const Detail = @import("../Detail.zig");
+const Lock = @import("../Lock.zig");
+const Magazines = @import("Magazines.zig");
+const Spans = @import("Spans.zig");
+const size_classes = @import("size_classes.zig");
+
+const Depot = @This();
+const Atomic = std.atomic.Value;
+const Error = Detail.Error;
+const Magazine = Magazines.Magazine;
+
+/// A slab has room for so many blocks, unless the limit leaves no room for the slab.
+const slab_blocks_min = 8;
+
+lock: Lock,
+/// Held while `spans` is used; taken after `lock`.
+spans_lock: *Lock,
+spans: *Spans,
+class: u32,
+rounds: u32,
+full: ?*Magazine,
+full_count: u32,
+empty: ?*Magazine,
+partial: ?*Magazine,
+partial_count: u32,
+/// Where in the newest slab the next block begins, and how many more there are.
+bump_granule: u32,
+bump_left: u32,
+slabs: u32,
+/// Of all slabs: blocks there is room for, and of them carved.
+capacity: u64,
+carved: u64,
+/// Requests that were met with a magazine; and with a single block.
+refills: u64,
+singles: u64,
+
+/// For zeroed memory, or for that of a depot whose manager is gone.
+pub fn init(depot: *Depot, class: u32, spans: *Spans, spans_lock: *Lock) void {
+    depot.* = std.mem.zeroInit(Depot, .{
+        .lock = depot.lock,
+        .spans_lock = spans_lock,
+        .spans = spans,
+        .class = class,
+        .rounds = size_classes.roundsOf(class),
+    });
+}
+
+/// Spans of a slab.
+pub fn slabLength(class: u32) u32 {
+    const bytes = slab_blocks_min * size_classes.sizeOf(class);
+    return @intCast(std.math.divCeil(usize, bytes, Spans.span_size) catch unreachable);
+}
+
+/// Blocks here: found free, or carved and never handed out.
+pub fn freeBlocks(depot: *const Depot) u64 {
+    return @as(u64, depot.full_count) * depot.rounds + depot.partial_count;
+}
+
+// With magazines --------------------------------------------------------------------------------
+
+pub fn obtainEmpty(depot: *Depot) *Magazine {
+    if (depot.empty) |magazine| {
+        depot.empty = magazine.next;
+        return magazine;
+    }
+    depot.spans_lock.lock();
+    defer depot.spans_lock.unlock();
+    return depot.spans.magazines.obtain();
+}
+
+fn putEmpty(depot: *Depot, magazine: *Magazine) void {
+    magazine.next = depot.empty;
+    depot.empty = magazine;
+}
+
+pub fn putFull(depot: *Depot, magazine: *Magazine) void {
+    magazine.next = depot.full;
+    depot.full = magazine;
+    depot.full_count += 1;
+}
+
+fn takeFull(depot: *Depot) ?*Magazine {
+    const magazine = depot.full orelse return null;
+    depot.full = magazine.next;
+    depot.full_count -= 1;
+    return magazine;
+}
+
+pub const Loaded = struct { magazine: *Magazine, count: u32 };
+
+/// Swaps an empty magazine for one with blocks.
+pub fn refill(depot: *Depot, empty: *Magazine, detail: *Detail) Error!Loaded {
+    if (depot.takeFull()) |magazine| {
+        depot.putEmpty(empty);
+        return .{ .magazine = magazine, .count = depot.rounds };
+    }
+    if (depot.partial_count > 0) {
+        defer {
+            depot.partial = empty;
+            depot.partial_count = 0;
+        }
+        return .{ .magazine = depot.partial.?, .count = depot.partial_count };
+    }
+    if (depot.bump_left == 0) try depot.grow(detail);
+    const count = @min(depot.rounds, depot.bump_left);
+    // The last is popped first: addresses are to ascend.
+    var index = count;
+    while (index > 0) : (index -= 1) empty.blocks[index - 1] = depot.carve();
+    return .{ .magazine = empty, .count = count };
+}
+
+/// Takes over a magazine with any number of blocks.
+pub fn absorb(depot: *Depot, magazine: *Magazine, count: u32) void {
+    if (count == depot.rounds) return depot.putFull(magazine);
+    if (count > 0 and depot.partial == null) {
+        depot.partial = magazine;
+        depot.partial_count = count;
+        return;
+    }
+    for (magazine.blocks[0..count]) |granule| depot.put(granule);
+    depot.putEmpty(magazine);
+}
+
+// One by one ------------------------------------------------------------------------------------
+
+pub fn put(depot: *Depot, granule: u32) void {
+    const magazine = depot.partial orelse partial: {
+        depot.partial = depot.obtainEmpty();
+        break :partial depot.partial.?;
+    };
+    magazine.blocks[depot.partial_count] = granule;
+    depot.partial_count += 1;
+    if (depot.partial_count < depot.rounds) return;
+    depot.putFull(magazine);
+    depot.partial = null;
+    depot.partial_count = 0;
+}
+
+pub fn take(depot: *Depot, detail: *Detail) Error!u32 {
+    if (depot.partial_count == 0) {
+        if (depot.takeFull()) |magazine| {
+            if (depot.partial) |empty| depot.putEmpty(empty);
+            depot.partial = magazine;
+            depot.partial_count = depot.rounds;
+        } else {
+            if (depot.bump_left == 0) try depot.grow(detail);
+            return depot.carve();
+        }
+    }
+    depot.partial_count -= 1;
+    return depot.partial.?.blocks[depot.partial_count];
+}
+
+// Slabs -----------------------------------------------------------------------------------------
+
+fn carve(depot: *Depot) u32 {
+    const granule = depot.bump_granule;
+    depot.bump_granule += size_classes.sizeOf(depot.class) / Spans.granule_size;
+    depot.bump_left -= 1;
+    depot.carved += 1;
+    // Under this depot's lock nobody else looks at it.
+    depot.spans.spans[depot.bump_first()].carved += 1;
+    depot.spans.states[granule].store(.free, .monotonic);
+    return granule;
+}
+
+/// The first span of the slab that is carved.
+fn bump_first(depot: *const Depot) u32 {
+    const last = depot.bump_granule - 1;
+    return depot.spans.spans[last / Spans.granules_per_span].first;
+}
+
+fn magazinesFor(depot: *const Depot, blocks: u32) u32 {
+    return std.math.divCeil(u32, blocks, depot.rounds) catch unreachable;
+}
+
+fn blocksOf(class: u32, length: u32) u32 {
+    return @intCast(@as(usize, length) * Spans.span_size / size_classes.sizeOf(class));
+}
+
+/// Takes a slab: the usual one, or the smallest if the limit leaves room for that.
+fn grow(depot: *Depot, detail: *Detail) Error!void {
+    depot.spans_lock.lock();
+    defer depot.spans_lock.unlock();
+    const length = slabLength(depot.class);
+    depot.growBy(length, detail) catch |err| {
+        if (err != error.LimitExceeded or length == 1) return err;
+        try depot.growBy(1, detail);
+    };
+}
+
+fn growBy(depot: *Depot, length: u32, detail: *Detail) Error!void {
+    const blocks = blocksOf(depot.class, length);
+    // One more is for `partial`.
+    const count = depot.magazinesFor(blocks) + @intFromBool(depot.slabs == 0);
+    const magazines = &depot.spans.magazines;
+    magazines.guarantee(count, &detail.code) catch {
+        return detail.refused(count * @sizeOf(Magazine), "the system refuses memory for the " ++
+            "pools' own tables");
+    };
+    errdefer magazines.guaranteed -= count;
+    const first = try depot.spans.take(depot.class, length, 0, detail);
+    depot.slabs += 1;
+    depot.capacity += blocks;
+    depot.bump_granule = first * Spans.granules_per_span;
+    depot.bump_left = blocks;
+}
+
+/// Counts its free blocks in their slabs. Under all locks, as the next two.
+pub fn countFree(depot: *Depot) void {
+    var next = depot.full;
+    while (next) |magazine| : (next = magazine.next) depot.countIn(magazine, depot.rounds);
+    if (depot.partial) |magazine| depot.countIn(magazine, depot.partial_count);
+}
+
+fn countIn(depot: *Depot, magazine: *Magazine, count: u32) void {
+    for (magazine.blocks[0..count]) |granule| depot.slabOf(granule).free += 1;
+}
+
+fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
+    const spans = depot.spans.spans;
+    return &spans[spans[granule / Spans.granules_per_span].first];
+}
+
+/// What `Span.free` says of a slab that goes.
+pub const doomed = std.math.maxInt(u32);
+
+/// Forgets the blocks of slabs that are doomed, and gives back magazines that it does not need.
+pub fn dropDoomed(depot: *Depot) void {
+    var chain = depot.full;
+    depot.full = null;
+    depot.full_count = 0;
+    if (depot.partial) |magazine| {
+        const count = depot.partial_count;
+        depot.partial = null;
+        depot.partial_count = 0;
+        depot.keepLasting(magazine, count);
+    }
+    while (chain) |magazine| {
+        chain = magazine.next;
+        depot.keepLasting(magazine, depot.rounds);
+    }
+    if (depot.partial_count == 0) if (depot.partial) |magazine| {
+        depot.putEmpty(magazine);
+        depot.partial = null;
+    };
+    while (depot.empty) |magazine| {
+        depot.empty = magazine.next;
+        depot.spans.magazines.giveBack(magazine);
+    }
+}
+
+fn keepLasting(depot: *Depot, magazine: *Magazine, count: u32) void {
+    var blocks: [size_classes.rounds_max]u32 = undefined;
+    @memcpy(blocks[0..count], magazine.blocks[0..count]);
+    depot.putEmpty(magazine);
+    for (blocks[0..count]) |granule| {
+        if (depot.slabOf(granule).free != doomed) depot.put(granule);
+    }
+}
+
+/// A doomed slab is one no longer.
+pub fn dropSlab(depot: *Depot, first: u32) void {
+    const span = &depot.spans.spans[first];
+    const blocks = blocksOf(depot.class, span.length);
+    depot.slabs -= 1;
+    depot.capacity -= blocks;
+    depot.carved -= span.carved;
+    const count = depot.magazinesFor(blocks) + @intFromBool(depot.slabs == 0);
+    depot.spans.magazines.guaranteed -= count;
+    if (span.carved < blocks) depot.bump_left = 0;
+    depot.spans.release(first);
+}

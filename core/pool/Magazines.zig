@@ -1,0 +1,74 @@
+//! Magazines: fixed arrays of block numbers, that blocks are carried in between threads and depots.
+//!
+//! A magazine must be at hand whenever a block is freed, because a free cannot fail. So memory for
+//! as many as could be needed is taken when a slab is (`guarantee`), and is touched only when one
+//! is obtained: few are, since a freed block mostly goes out again before the next is freed.
+
+const std = @import("std");
+const os = @import("../os.zig");
+const size_classes = @import("size_classes.zig");
+
+const Magazines = @This();
+
+pub const Magazine = extern struct {
+    next: ?*Magazine,
+    /// Numbers of granules at which blocks start.
+    blocks: [size_classes.rounds_max]u32,
+};
+
+comptime {
+    std.debug.assert(@sizeOf(Magazine) == 512);
+}
+
+base: [*]u8,
+/// Bytes of address space, and of them bytes taken.
+size: usize,
+taken: usize,
+/// Magazines that may be obtained; and that were, for the first time.
+guaranteed: u32,
+touched: u32,
+free: ?*Magazine,
+
+pub fn init(base: [*]u8, size: usize) Magazines {
+    return .{ .base = base, .size = size, .taken = 0, .guaranteed = 0, .touched = 0, .free = null };
+}
+
+/// Lets `count` more be obtained.
+pub fn guarantee(magazines: *Magazines, count: u32, code: *i64) os.Error!void {
+    const needed = std.mem.alignForward(
+        usize,
+        (magazines.guaranteed + count) * @sizeOf(Magazine),
+        os.arena_unit,
+    );
+    if (needed > magazines.taken) {
+        if (needed > magazines.size) return error.System;
+        try os.take(magazines.base + magazines.taken, needed - magazines.taken, code);
+        magazines.taken = needed;
+    }
+    magazines.guaranteed += count;
+}
+
+pub fn obtain(magazines: *Magazines) *Magazine {
+    if (magazines.free) |magazine| {
+        magazines.free = magazine.next;
+        return magazine;
+    }
+    std.debug.assert(magazines.touched < magazines.guaranteed);
+    const all: [*]Magazine = @ptrCast(@alignCast(magazines.base));
+    defer magazines.touched += 1;
+    return &all[magazines.touched];
+}
+
+pub fn giveBack(magazines: *Magazines, magazine: *Magazine) void {
+    magazine.next = magazines.free;
+    magazines.free = magazine;
+}
+
+/// Gives all memory back, when nobody holds a magazine and none is guaranteed.
+pub fn reset(magazines: *Magazines) void {
+    std.debug.assert(magazines.guaranteed == 0);
+    if (magazines.taken == 0) return;
+    var ignored: i64 = 0;
+    os.give(magazines.base, magazines.taken, &ignored) catch return;
+    magazines.* = .init(magazines.base, magazines.size);
+}

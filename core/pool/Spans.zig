@@ -1,0 +1,384 @@
+//! The address range of a manager's pools, cut into spans of 64 KiB, and what each is used for.
+//!
+//! A span is reserved (addresses only), kept (free, but charged and readable), or used: by a slab
+//! or by one large block. A span that is not reserved is charged to the limit of the pools and to
+//! the budget, before the system is asked for it. The range is twice what the limit allows, so that
+//! a run of spans is found although others are scattered.
+//!
+//! Behind the spans stand their tables. `states` has a byte for every 16 bytes: whether a live block
+//! starts there, a free one, or none. So no pointer is taken for a block that is not one.
+//!
+//! Everything is looked at and changed under `Pool.spans_lock`, but for `states` and `classes`,
+//! which who frees a block reads, and the figures.
+
+const std = @import("std");
+const os = @import("../os.zig");
+const Budget = @import("../Budget.zig");
+const Detail = @import("../Detail.zig");
+const Magazines = @import("Magazines.zig");
+const size_classes = @import("size_classes.zig");
+
+const Spans = @This();
+const Atomic = std.atomic.Value;
+const Error = Detail.Error;
+
+pub const span_size = os.arena_unit;
+pub const granule_size = size_classes.alignment_min;
+pub const granules_per_span = span_size / granule_size;
+/// Granules are numbered with 32 bits.
+const count_max = 1 << (32 - std.math.log2_int(usize, granules_per_span));
+/// The range is a multiple of it.
+const large_page_size = 2 << 20;
+
+pub const State = enum(u8) { none, live, free };
+
+/// Of the first span of a slab or of a large block; of the others only `first` and `marked`.
+pub const Span = extern struct {
+    first: u32,
+    /// In spans.
+    length: u32,
+    /// Blocks of a slab that were handed out at least once, or are in a magazine.
+    carved: u32,
+    /// Of these, found free while free slabs are looked for.
+    free: u32,
+    class: u32,
+    /// Of spans: some of its states are not `none`.
+    marked: bool,
+};
+
+arena: []u8,
+count: u32,
+limit: u64,
+budget: *Budget,
+states: [*]Atomic(State),
+classes: [*]Atomic(u8),
+spans: [*]Span,
+/// Bits of spans that are not used; and of these, of those that are kept.
+free: []u64,
+kept: []u64,
+kept_count: u32,
+/// No span at or beyond it was ever used.
+high_water: u32,
+magazines: Magazines,
+charged: Atomic(u64),
+peak: Atomic(u64),
+/// Bytes to be logged as taken and as given back, once no lock is held.
+grown: Atomic(u64),
+given: Atomic(u64),
+large_blocks: Atomic(u64),
+large_bytes: Atomic(u64),
+
+/// Where the parts of the arena begin.
+const Layout = struct {
+    count: u32,
+    states: usize,
+    classes: usize,
+    spans: usize,
+    free: usize,
+    kept: usize,
+    magazines: usize,
+    end: usize,
+
+    fn of(limit: u64) Layout {
+        const bytes = std.mem.alignForward(u64, 2 *| @min(limit, 1 << 60), large_page_size);
+        const count: u32 = @intCast(std.math.clamp(bytes / span_size, 2, count_max));
+        const blocks = @as(usize, count) * span_size;
+        const words = std.mem.alignForward(usize, count, 64) / 8;
+        var layout: Layout = undefined;
+        layout.count = count;
+        layout.states = blocks;
+        layout.spans = layout.states + blocks / granule_size;
+        layout.classes = layout.spans + @as(usize, count) * @sizeOf(Span);
+        layout.free = std.mem.alignForward(usize, layout.classes + count, 8);
+        layout.kept = layout.free + words;
+        layout.magazines = std.mem.alignForward(usize, layout.kept + words, span_size);
+        // A quarter for the smallest blocks, and what threads have at hand.
+        layout.end = layout.magazines + blocks / 4 + blocks / 16 + (64 << 20);
+        return layout;
+    }
+};
+
+pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
+    const layout: Layout = .of(limit);
+    const base = os.reserveArena(layout.end, &detail.code) catch {
+        return detail.refused(layout.end, "cannot reserve address space for the pools");
+    };
+    errdefer os.unreserveArena(base, layout.end);
+    // Used only where it is touched.
+    const tables = layout.magazines - layout.states;
+    os.take(base + layout.states, tables, &detail.code) catch {
+        return detail.refused(tables, "cannot allocate memory for the pools' own tables");
+    };
+    const words = std.mem.alignForward(usize, layout.count, 64) / 64;
+    const free: [*]u64 = @ptrCast(@alignCast(base + layout.free));
+    const kept: [*]u64 = @ptrCast(@alignCast(base + layout.kept));
+    const spans: Spans = .{
+        .arena = base[0..layout.end],
+        .count = layout.count,
+        .limit = limit,
+        .budget = budget,
+        .states = @ptrCast(base + layout.states),
+        .classes = @ptrCast(base + layout.classes),
+        .spans = @ptrCast(@alignCast(base + layout.spans)),
+        .free = free[0..words],
+        .kept = kept[0..words],
+        .kept_count = 0,
+        .high_water = 0,
+        .magazines = .init(base + layout.magazines, layout.end - layout.magazines),
+        .charged = .init(0),
+        .peak = .init(0),
+        .grown = .init(0),
+        .given = .init(0),
+        .large_blocks = .init(0),
+        .large_bytes = .init(0),
+    };
+    setBits(spans.free, 0, layout.count, true);
+    return spans;
+}
+
+pub fn deinit(spans: *Spans) void {
+    const charged = spans.charged.swap(0, .monotonic);
+    os.unreserveArena(spans.arena.ptr, spans.arena.len);
+    spans.budget.uncharge(charged);
+}
+
+// Blocks ----------------------------------------------------------------------------------------
+
+pub inline fn address(spans: *const Spans, granule: u32) [*]u8 {
+    return spans.arena.ptr + @as(usize, granule) * granule_size;
+}
+
+/// The number of the granule that a pointer points to; null if it points to none.
+pub inline fn granuleAt(base: [*]u8, count: usize, pointer: usize) ?u32 {
+    // What is not a multiple of 16 becomes too large.
+    const granule = std.math.rotr(usize, pointer -% @intFromPtr(base), 4);
+    return if (granule < count) @intCast(granule) else null;
+}
+
+pub fn granules(spans: *const Spans) usize {
+    return @as(usize, spans.count) * granules_per_span;
+}
+
+/// The granule of a live block.
+pub fn find(spans: *const Spans, pointer: *const anyopaque, detail: *Detail) Error!u32 {
+    const granule = granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(pointer)) orelse
+        return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
+    return switch (spans.states[granule].load(.acquire)) {
+        .live => granule,
+        .free => detail.fail(error.PoolCorruption, "the block was freed before"),
+        .none => detail.fail(error.PoolCorruption, "the pointer is not to the start of a block"),
+    };
+}
+
+/// Bytes of room of a live block.
+pub fn room(spans: *const Spans, granule: u32) usize {
+    const span = granule / granules_per_span;
+    const class = spans.classes[span].load(.monotonic);
+    if (class != size_classes.large) return size_classes.sizeOf(class);
+    const length = @atomicLoad(u32, &spans.spans[span].length, .monotonic);
+    return @as(usize, length) * span_size - @as(usize, granule % granules_per_span) * granule_size;
+}
+
+// Spans -----------------------------------------------------------------------------------------
+
+/// Takes a run of spans for a slab or a large block, and `guard` more behind it that stay without
+/// access. What is kept goes first.
+pub fn take(spans: *Spans, class: u32, length: u32, guard: u32, detail: *Detail) Error!u32 {
+    const first = first: {
+        if (guard == 0 and spans.kept_count >= length) {
+            if (spans.findRun(spans.kept, length)) |first| break :first first;
+        }
+        break :first try spans.takeReserved(length, guard, detail);
+    };
+    setBits(spans.free, first, length + guard, false);
+    setBits(spans.kept, first, length, false);
+    spans.kept_count -= length;
+    spans.high_water = @max(spans.high_water, first + length + guard);
+    for (spans.spans[first..][0..length], first..) |*span, index| {
+        if (span.marked) {
+            const states = spans.states[index * granules_per_span ..][0..granules_per_span];
+            @memset(std.mem.sliceAsBytes(states), 0);
+        }
+        span.* = .{
+            .first = first,
+            .length = length,
+            .carved = 0,
+            .free = 0,
+            .class = class,
+            .marked = class != size_classes.large,
+        };
+        spans.classes[index].store(@intCast(class), .monotonic);
+    }
+    spans.spans[first].marked = true;
+    return first;
+}
+
+fn takeReserved(spans: *Spans, length: u32, guard: u32, detail: *Detail) Error!u32 {
+    const charged = spans.charged.load(.monotonic);
+    const all = @as(u64, length) * span_size;
+    // Kept spans within the run are paid for; but if all of them were not enough, nothing is.
+    if (all -| @as(u64, spans.kept_count) * span_size > spans.limit -| charged) {
+        return spans.refuse(all, detail);
+    }
+    const first = spans.findRun(spans.free, length + guard) orelse {
+        return detail.refused(all, "the pools have no run of addresses that is long enough");
+    };
+    const kept = countBits(spans.kept, first, length);
+    const bytes = @as(u64, length - kept) * span_size;
+    if (bytes > spans.limit -| charged) return spans.refuse(bytes, detail);
+    try spans.budget.tryCharge(bytes, detail);
+    const base = spans.arena.ptr + @as(usize, first) * span_size;
+    os.take(base, @intCast(all), &detail.code) catch {
+        spans.budget.uncharge(bytes);
+        return detail.refused(bytes, "the system refuses memory for a slab");
+    };
+    spans.charged.store(charged + bytes, .monotonic);
+    _ = spans.peak.fetchMax(charged + bytes, .monotonic);
+    _ = spans.grown.fetchAdd(bytes, .monotonic);
+    // All of the run is kept, until `take` uses it.
+    setBits(spans.kept, first, length, true);
+    spans.kept_count += length - kept;
+    return first;
+}
+
+fn refuse(spans: *Spans, bytes: u64, detail: *Detail) Error {
+    detail.requested = bytes;
+    detail.used = spans.charged.load(.monotonic);
+    detail.limit = spans.limit;
+    return detail.fail(error.LimitExceeded, "the limit of the pools is reached");
+}
+
+/// A run is free from now on, and kept.
+pub fn release(spans: *Spans, first: u32) void {
+    const length = spans.spans[first].length;
+    setBits(spans.free, first, length, true);
+    setBits(spans.kept, first, length, true);
+    spans.kept_count += length;
+}
+
+/// Gives every kept span back to the system, and its charge; returns the bytes.
+pub fn giveKept(spans: *Spans) u64 {
+    var given: u64 = 0;
+    var start: u32 = 0;
+    while (spans.kept_count > 0) {
+        const run = spans.nextRun(spans.kept, start) orelse break;
+        start = run.first + run.length;
+        given += spans.giveRun(run.first, run.length);
+    }
+    return given;
+}
+
+fn giveRun(spans: *Spans, first: u32, length: u32) u64 {
+    const bytes = @as(usize, length) * span_size;
+    var ignored: i64 = 0;
+    // What the system will not take back stays kept.
+    os.give(spans.arena.ptr + @as(usize, first) * span_size, bytes, &ignored) catch return 0;
+    setBits(spans.kept, first, length, false);
+    spans.kept_count -= length;
+    _ = spans.charged.fetchSub(bytes, .monotonic);
+    spans.budget.uncharge(bytes);
+    _ = spans.given.fetchAdd(bytes, .monotonic);
+    return bytes;
+}
+
+/// Once nothing is charged and nobody holds a magazine: gives the tables' memory back, too.
+pub fn reset(spans: *Spans) void {
+    spans.magazines.reset();
+    const used = std.mem.alignForward(usize, spans.high_water * granules_per_span, span_size);
+    if (used == 0) return;
+    var ignored: i64 = 0;
+    const states: [*]u8 = @ptrCast(spans.states);
+    os.renew(states, used, &ignored) catch return;
+    @memset(spans.spans[0..spans.high_water], std.mem.zeroes(Span));
+    spans.high_water = 0;
+}
+
+// Large blocks ----------------------------------------------------------------------------------
+
+/// A block of a run of its own. With a guard it ends where the guard begins.
+pub fn allocLarge(
+    spans: *Spans,
+    size: usize,
+    alignment: usize,
+    guard: bool,
+    detail: *Detail,
+) Error!u32 {
+    const bytes = @as(u64, size) +| (span_size - 1);
+    const length = std.math.cast(u32, bytes / span_size) orelse std.math.maxInt(u32) / 2;
+    const first = try spans.take(size_classes.large, length, @intFromBool(guard), detail);
+    const all = @as(usize, length) * span_size;
+    const offset = if (guard) std.mem.alignBackward(usize, all - size, alignment) else 0;
+    const granule: u32 = @intCast((@as(usize, first) * span_size + offset) / granule_size);
+    _ = spans.large_blocks.fetchAdd(1, .monotonic);
+    _ = spans.large_bytes.fetchAdd(all - offset, .monotonic);
+    spans.states[granule].store(.live, .release);
+    return granule;
+}
+
+pub fn freeLarge(spans: *Spans, granule: u32, guard: bool) void {
+    const first = granule / granules_per_span;
+    _ = spans.large_blocks.fetchSub(1, .monotonic);
+    _ = spans.large_bytes.fetchSub(spans.room(granule), .monotonic);
+    spans.states[granule].store(.free, .release);
+    const length = spans.spans[first].length;
+    spans.release(first);
+    if (!guard) return;
+    setBits(spans.free, first + length, 1, true);
+    // So that a use after the free is a fault, too.
+    _ = spans.giveRun(first, length);
+}
+
+// Bits ------------------------------------------------------------------------------------------
+
+pub fn isFree(spans: *const Spans, index: u32) bool {
+    return spans.free[index / 64] >> @intCast(index % 64) & 1 != 0;
+}
+
+const Run = struct { first: u32, length: u32 };
+
+/// The first run of set bits at or after `start`, as far as it goes.
+fn nextRun(spans: *const Spans, bits: []const u64, start: u32) ?Run {
+    var index = start;
+    while (index < spans.count) {
+        const word = bits[index / 64] >> @intCast(index % 64);
+        if (word == 0) {
+            index = (index / 64 + 1) * 64;
+            continue;
+        }
+        index += @ctz(word);
+        var end = index;
+        while (end < spans.count) {
+            const shift: u6 = @intCast(end % 64);
+            const ones: u32 = @ctz(~(bits[end / 64] >> shift));
+            end += ones;
+            if (ones < 64 - @as(u32, shift)) break;
+        }
+        end = @min(end, spans.count);
+        return .{ .first = index, .length = end - index };
+    }
+    return null;
+}
+
+fn findRun(spans: *const Spans, bits: []const u64, length: u32) ?u32 {
+    var start: u32 = 0;
+    while (spans.nextRun(bits, start)) |run| {
+        if (run.length >= length) return run.first;
+        start = run.first + run.length;
+    }
+    return null;
+}
+
+fn setBits(bits: []u64, first: u32, length: u32, value: bool) void {
+    for (first..first + length) |index| {
+        const bit = @as(u64, 1) << @intCast(index % 64);
+        if (value) bits[index / 64] |= bit else bits[index / 64] &= ~bit;
+    }
+}
+
+fn countBits(bits: []const u64, first: u32, length: u32) u32 {
+    var count: u32 = 0;
+    for (first..first + length) |index| {
+        count += @intCast(bits[index / 64] >> @intCast(index % 64) & 1);
+    }
+    return count;
+}

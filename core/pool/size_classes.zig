@@ -1,0 +1,61 @@
+//! The sizes of blocks: 16 bytes apart up to 128, then eight to a doubling up to 64 KiB, so that a
+//! block is at most an eighth larger than what was asked for.
+
+const std = @import("std");
+
+pub const count = 80;
+pub const size_max = 64 << 10;
+/// Of every block.
+pub const alignment_min = 16;
+/// The class of what is no block of a pool: it comes straight from spans.
+pub const large = count;
+
+/// The smallest class with room for `size`, which is at most `size_max`.
+pub inline fn of(size: usize) u32 {
+    const last = size -| 1;
+    // Below 128 the steps are those of the doubling that begins there.
+    const power = 63 - @clz(last | 128);
+    return @intCast((@as(usize, power - 7) << 3) + (last >> @intCast(power - 3)));
+}
+
+/// The smallest class with room for `size` in which every block is aligned, provided the slab is.
+pub fn ofAligned(size: usize, alignment: usize) u32 {
+    var class = of(size);
+    while (sizeOf(class) % alignment != 0) class += 1;
+    return class;
+}
+
+pub inline fn sizeOf(class: u32) u32 {
+    if (class < 8) return (class + 1) * 16;
+    return ((class & 7) + 9) << @intCast((class >> 3) + 3);
+}
+
+/// Blocks that a magazine of this class holds. Of large ones fewer: what threads keep at hand is
+/// memory that is used for nothing.
+pub fn roundsOf(class: u32) u32 {
+    return std.math.clamp(rounds_bytes / sizeOf(class), 4, rounds_max);
+}
+
+pub const rounds_max = 126;
+const rounds_bytes = 128 << 10;
+
+test "R6.3 size_classes: every size up to 64 KiB has the smallest class that holds it" {
+    var class: u32 = 0;
+    for (0..size_max + 1) |size| {
+        if (size > sizeOf(class)) class += 1;
+        try std.testing.expectEqual(class, of(size));
+        if (size > 64) try std.testing.expect((sizeOf(class) - size) * 8 <= sizeOf(class));
+    }
+    try std.testing.expectEqual(count - 1, class);
+    try std.testing.expectEqual(size_max, sizeOf(class));
+}
+
+test "size_classes: blocks of an alignment's class are multiples of it" {
+    var alignment: usize = 16;
+    while (alignment <= size_max) : (alignment *= 2) {
+        for ([_]usize{ 1, 17, 100, 129, 5000, size_max }) |size| {
+            const block_size = sizeOf(ofAligned(size, alignment));
+            try std.testing.expect(block_size >= size and block_size % alignment == 0);
+        }
+    }
+}
