@@ -109,12 +109,12 @@ fn debugging(pool: *const Pool) bool {
 
 // Allocating ------------------------------------------------------------------------------------
 
-/// A block that the calling thread has at hand.
-pub inline fn tryAlloc(handle: u64, size: usize) ?[*]u8 {
-    const cache = Cache.last() orelse return null;
-    if (size > size_classes.size_max or !cache.enter(handle)) return null;
+/// True if the calling thread has a block at hand, which is put out.
+pub inline fn tryAlloc(handle: u64, size: usize, out: *?*anyopaque) bool {
+    const cache = Cache.last() orelse return false;
+    if (size > size_classes.size_max or !cache.enter(handle)) return false;
     defer cache.leave();
-    return cache.pop(size_classes.of(size));
+    return cache.pop(size_classes.of(size), out);
 }
 
 /// `alignment` is a power of two, 16 to the page.
@@ -150,10 +150,13 @@ fn allocAny(
     else
         size_classes.ofAligned(size, alignment);
     if (pool.cacheOfThread(handle)) |cache| {
-        if (cache.enter(handle)) {
+        if (cache.enterAny(handle)) {
             defer cache.leave();
-            if (cache.pop(class)) |block| return block;
-            if (cache.fill(&pool.depots[class], detail)) return cache.pop(class).? else |_| {}
+            var block: ?*anyopaque = null;
+            if (cache.pop(class, &block)) return @ptrCast(block.?);
+            if (cache.fill(&pool.depots[class], detail)) {
+                if (cache.pop(class, &block)) return @ptrCast(block.?);
+            } else |_| {}
         }
     }
     return pool.allocSingle(handle, class, detail) catch |err| switch (err) {
@@ -195,7 +198,7 @@ fn allocFrom(pool: *Pool, class: u32, detail: *Detail) Error![*]u8 {
     const depot = &pool.depots[class];
     const granule = try depot.take(detail);
     depot.singles += 1;
-    pool.spans.states[granule].store(.live, .release);
+    pool.spans.states[granule].store(Spans.live(class), .release);
     return pool.spans.address(granule);
 }
 
@@ -242,8 +245,8 @@ pub fn allocBatch(
     detail: *Detail,
 ) Error!void {
     for (blocks, 0..) |*block, index| {
-        block.* = tryAlloc(handle, size) orelse
-            pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
+        if (tryAlloc(handle, size, block)) continue;
+        block.* = pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
             for (blocks[0..index]) |*taken| {
                 var ignored: Detail = .{};
                 pool.free(handle, taken.*.?, &ignored) catch unreachable;
@@ -302,10 +305,10 @@ pub fn free(pool: *Pool, handle: u64, block: *anyopaque, detail: *Detail) Error!
         const bytes: [*]u8 = @ptrCast(block);
         @memset(bytes[0..pool.spans.room(granule)], poison_free);
     }
-    const class = pool.spans.classes[granule / Spans.granules_per_span].load(.monotonic);
+    const class = pool.spans.classOf(granule);
     if (class == size_classes.large) return pool.freeLarge(block, detail);
     if (pool.cacheOfThread(handle)) |cache| {
-        if (cache.enter(handle)) {
+        if (cache.enterAny(handle)) {
             defer cache.leave();
             if (cache.push(@intFromPtr(block))) return;
             // If that fails it is for want of a magazine, and the depot needs none.
@@ -323,7 +326,7 @@ fn freeSingle(pool: *Pool, class: u32, block: *anyopaque, detail: *Detail) Error
         depot.lock.lock();
         defer depot.lock.unlock();
         const granule = try pool.spans.find(block, detail);
-        pool.spans.states[granule].store(.free, .release);
+        pool.spans.states[granule].store(Spans.free_block, .release);
         depot.put(granule);
         break :left pool.phase.load(.monotonic) == .closed;
     };
@@ -359,28 +362,27 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         pool.caches[index].store(cache, .release);
         break :cache cache;
     };
-    if (cache.handle.load(.monotonic) != handle) {
+    if (cache.hot.handle.load(.monotonic) != handle) {
         pool.revoking.lock();
         defer pool.revoking.unlock();
         if (pool.phase.load(.monotonic) != .open) return null;
         if (pool.handle.load(.monotonic) != handle) return null;
         cache.asymmetric = pool.options.asymmetric;
-        cache.base = pool.spans.arena.ptr;
-        cache.granules = pool.spans.granules();
-        cache.states = pool.spans.states;
-        cache.classes = pool.spans.classes;
-        cache.handle.store(handle, .release);
+        cache.hot.base = pool.spans.arena.ptr;
+        cache.hot.granules = pool.spans.granules();
+        cache.hot.states = pool.spans.states;
+        cache.hot.handle.store(handle, .release);
     }
-    threads.slot().* = cache;
+    cache.setLast();
     return cache;
 }
 
 /// The thread of an index ends: what it has at hand goes to the depots.
 pub fn leaveThread(pool: *Pool, index: u32) void {
     const cache = pool.caches[index].load(.acquire) orelse return;
-    const handle = cache.handle.load(.monotonic);
+    const handle = cache.hot.handle.load(.monotonic);
     // If it is not to be used, whoever says so empties it.
-    if (handle == 0 or !cache.enter(handle)) return;
+    if (handle == 0 or !cache.enterAny(handle)) return;
     defer cache.leave();
     cache.empty(&pool.depots, .unlocked);
 }
@@ -397,12 +399,12 @@ fn revoke(pool: *Pool, handle: u64, detail: *Detail) Error!void {
     const caches = pool.caches[0..threads.limit()];
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
-        cache.handle.store(0, .seq_cst);
+        cache.hot.handle.store(0, .seq_cst);
     }
     if (pool.options.asymmetric) os.processBarrier();
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
-        while (cache.busy.load(.seq_cst) != 0) os.futexWait(&cache.busy, 1, glance_ns);
+        while (cache.hot.busy.load(.seq_cst) != 0) os.futexWait(&cache.hot.busy, 1, glance_ns);
     }
     for (&pool.depots) |*depot| depot.lock.lock();
     for (caches) |*entry| {

@@ -27,8 +27,17 @@ pub inline fn index() u32 {
 }
 
 /// A pointer of the calling thread's: null when it begins, and after its exit hook.
-pub inline fn slot() *?*anyopaque {
-    return &current().slot;
+pub inline fn getSlot() ?*anyopaque {
+    if (!initial_exec or builtin.cpu.arch != .x86_64) return current().slot;
+    return asm volatile (
+        \\movq memmgr_thread@gottpoff(%%rip), %[slot]
+        \\movq %%fs:(%[slot]), %[slot]
+        : [slot] "=r" (-> ?*anyopaque),
+    );
+}
+
+pub fn setSlot(pointer: ?*anyopaque) void {
+    current().slot = pointer;
 }
 
 const Thread = extern struct { slot: ?*anyopaque = null, index: u32 = unregistered };
@@ -136,7 +145,7 @@ fn release(own: u32) void {
 /// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
 fn handOn(own: usize) void {
     current().index = crowd;
-    slot().* = null;
+    setSlot(null);
     Managers.leaveThread(@intCast(own));
     release(@intCast(own));
 }

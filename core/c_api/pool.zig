@@ -27,9 +27,7 @@ pub fn memmgr_block_alloc(
 
 inline fn allocFast(manager: ?*types.Manager, size: usize, block_out: ?*?*anyopaque) bool {
     const out = block_out orelse return false;
-    if (Log.isOn(.debug)) return false;
-    out.* = Pool.tryAlloc(@intFromPtr(manager), size) orelse return false;
-    return true;
+    return !Log.isOn(.debug) and Pool.tryAlloc(@intFromPtr(manager), size, out);
 }
 
 pub fn memmgr_block_alloc_aligned(

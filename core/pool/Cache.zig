@@ -34,7 +34,7 @@ const Word = packed struct(u64) {
 
 /// What is at hand of one class. Detached, it has no magazines and no capacity: so a block cannot
 /// be taken or put, which is found without asking.
-const Cell = struct {
+const Cell = extern struct {
     word: Atomic(u64),
     loaded: *Magazine,
     previous: *Magazine,
@@ -74,69 +74,86 @@ const Cell = struct {
     }
 };
 
-/// Of the manager that may use it now; 0: nobody may.
-handle: Atomic(u64),
-busy: Atomic(u32),
+/// What every operation reads, together.
+hot: Hot align(64),
 asymmetric: bool,
-base: [*]u8,
-granules: usize,
-states: [*]Atomic(Spans.State),
-classes: [*]Atomic(u8),
-/// The last is that of large blocks, which is never attached.
-cells: [size_classes.count + 1]Cell,
+/// By the state of a block. Those of what is not live, and of large blocks, are never attached: so
+/// a state needs no other look.
+cells: [256]Cell align(64),
 
-/// The cache that the calling thread used last, of whatever manager.
+const Hot = extern struct {
+    /// Of the manager that may use it now; 0: nobody may.
+    handle: Atomic(u64),
+    busy: Atomic(u32),
+    base: [*]u8,
+    granules: usize,
+    states: [*]Atomic(Spans.State),
+};
+
+/// The cache that the calling thread used last, of whatever manager, if it may enter by `enter`.
 pub inline fn last() ?*Cache {
-    return @ptrCast(@alignCast(threads.slot().*));
+    return @ptrCast(@alignCast(threads.getSlot()));
+}
+
+/// Makes the cache the one that the calling thread used last.
+pub fn setLast(cache: *Cache) void {
+    if (cache.asymmetric) threads.setSlot(cache);
 }
 
 pub inline fn enter(cache: *Cache, handle: u64) bool {
-    if (cache.asymmetric) {
-        cache.busy.store(1, .monotonic);
-        // The load below must come after the store in the instruction stream.
-        asm volatile ("" ::: .{ .memory = true });
-    } else {
-        _ = cache.busy.swap(1, .seq_cst);
-    }
-    if (cache.handle.load(.seq_cst) == handle) return true;
+    cache.hot.busy.store(1, .monotonic);
+    // The load below must come after the store in the instruction stream.
+    asm volatile ("" ::: .{ .memory = true });
+    return cache.check(handle);
+}
+
+/// The same, whether there is a process-wide barrier or not.
+pub fn enterAny(cache: *Cache, handle: u64) bool {
+    if (cache.asymmetric) return cache.enter(handle);
+    _ = cache.hot.busy.swap(1, .seq_cst);
+    return cache.check(handle);
+}
+
+inline fn check(cache: *Cache, handle: u64) bool {
+    if (cache.hot.handle.load(.seq_cst) == handle) return true;
     cache.leave();
     return false;
 }
 
 pub inline fn leave(cache: *Cache) void {
-    cache.busy.store(0, .release);
+    cache.hot.busy.store(0, .release);
 }
 
-/// A block of a class, if there is one in the loaded magazine. Inside.
-pub inline fn pop(cache: *Cache, class: u32) ?[*]u8 {
-    const cell = &cache.cells[class];
+/// Puts a block of a class out, if there is one in the loaded magazine. Inside.
+pub inline fn pop(cache: *Cache, class: u32, out: *?*anyopaque) bool {
+    const state = Spans.live(class);
+    const cell = &cache.cells[state];
     const word = cell.word.load(.monotonic);
     const count: u8 = @truncate(word);
-    if (count == 0) return null;
+    if (count == 0) return false;
     const granule = cell.loaded.blocks[count - 1];
     cell.word.store(word +% (Word.popped - 1), .monotonic);
-    cache.states[granule].store(.live, .monotonic);
-    return cache.base + @as(usize, granule) * Spans.granule_size;
+    cache.hot.states[granule].store(state, .monotonic);
+    out.* = cache.hot.base + @as(usize, granule) * Spans.granule_size;
+    return true;
 }
 
 /// False if the pointer is not to a live block, or the loaded magazine is full. Inside.
 pub inline fn push(cache: *Cache, pointer: usize) bool {
-    const granule = Spans.granuleAt(cache.base, cache.granules, pointer) orelse return false;
-    if (cache.states[granule].load(.monotonic) != .live) return false;
-    const class = cache.classes[granule / Spans.granules_per_span].load(.monotonic);
-    const cell = &cache.cells[class];
+    const granule = Spans.granuleAt(cache.hot.base, cache.hot.granules, pointer) orelse return false;
+    const cell = &cache.cells[cache.hot.states[granule].load(.monotonic)];
     const word = cell.word.load(.monotonic);
     const count: u8 = @truncate(word);
     if (count == cell.capacity) return false;
     cell.loaded.blocks[count] = granule;
     cell.word.store(word + 1, .monotonic);
-    cache.states[granule].store(.free, .monotonic);
+    cache.hot.states[granule].store(Spans.free_block, .monotonic);
     return true;
 }
 
 /// Sees to it that `pop` finds a block. Inside.
 pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
-    const cell = &cache.cells[depot.class];
+    const cell = &cache.cells[Spans.live(depot.class)];
     if (cell.previous_count.load(.monotonic) > 0) return cell.swap();
     depot.lock.lock();
     defer depot.lock.unlock();
@@ -149,7 +166,7 @@ pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
 
 /// Sees to it that `push` finds room. Inside.
 pub fn drain(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
-    const cell = &cache.cells[depot.class];
+    const cell = &cache.cells[Spans.live(depot.class)];
     if (cell.capacity > 0 and cell.previous_count.load(.monotonic) == 0) return cell.swap();
     depot.lock.lock();
     defer depot.lock.unlock();
@@ -162,7 +179,7 @@ pub fn drain(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
 
 /// Gives everything to the depots. Of nobody else's, or revoked.
 pub fn empty(cache: *Cache, depots: []Depot, held: enum { locked, unlocked }) void {
-    for (cache.cells[0..size_classes.count], depots) |*cell, *depot| {
+    for (cache.cells[Spans.live(0)..][0..size_classes.count], depots) |*cell, *depot| {
         if (cell.capacity == 0) continue;
         if (held == .unlocked) depot.lock.lock();
         defer if (held == .unlocked) depot.lock.unlock();
@@ -173,19 +190,20 @@ pub fn empty(cache: *Cache, depots: []Depot, held: enum { locked, unlocked }) vo
         cell.capacity = 0;
         depot.spans_lock.lock();
         defer depot.spans_lock.unlock();
+        depot.giveBackEmpty();
         depot.spans.magazines.guaranteed -= 2;
     }
 }
 
 /// Blocks of a class at hand.
 pub fn blocks(cache: *const Cache, class: u32) u64 {
-    const cell = &cache.cells[class];
+    const cell = &cache.cells[Spans.live(class)];
     return cell.getCount() + cell.previous_count.load(.monotonic);
 }
 
 /// Requests of a class that were met from here.
 pub fn hits(cache: *const Cache, class: u32) u64 {
-    const word: Word = @bitCast(cache.cells[class].word.load(.monotonic));
+    const word: Word = @bitCast(cache.cells[Spans.live(class)].word.load(.monotonic));
     return word.hits;
 }
 

@@ -168,7 +168,7 @@ fn carve(depot: *Depot) u32 {
     depot.carved += 1;
     // Under this depot's lock nobody else looks at it.
     depot.spans.spans[depot.bump_first()].carved += 1;
-    depot.spans.states[granule].store(.free, .monotonic);
+    depot.spans.states[granule].store(Spans.free_block, .monotonic);
     return granule;
 }
 
@@ -233,7 +233,7 @@ fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
 /// What `Span.free` says of a slab that goes.
 pub const doomed = std.math.maxInt(u32);
 
-/// Forgets the blocks of slabs that are doomed, and gives back magazines that it does not need.
+/// Forgets the blocks of slabs that are doomed.
 pub fn dropDoomed(depot: *Depot) void {
     var chain = depot.full;
     depot.full = null;
@@ -252,6 +252,11 @@ pub fn dropDoomed(depot: *Depot) void {
         depot.putEmpty(magazine);
         depot.partial = null;
     };
+    depot.giveBackEmpty();
+}
+
+/// Under `spans_lock`: what it does not need is not counted for it any more.
+pub fn giveBackEmpty(depot: *Depot) void {
     while (depot.empty) |magazine| {
         depot.empty = magazine.next;
         depot.spans.magazines.giveBack(magazine);

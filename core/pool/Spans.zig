@@ -6,10 +6,10 @@
 //! a run of spans is found although others are scattered.
 //!
 //! Behind the spans stand their tables. `states` has a byte for every 16 bytes: whether a live block
-//! starts there, a free one, or none. So no pointer is taken for a block that is not one.
+//! starts there, and of which class, a free one, or none. So no pointer is taken for a block that is not one.
 //!
-//! Everything is looked at and changed under `Pool.spans_lock`, but for `states` and `classes`,
-//! which who frees a block reads, and the figures.
+//! Everything is looked at and changed under `Pool.spans_lock`, but for `states`, which
+//! who frees a block reads, and the figures.
 
 const std = @import("std");
 const os = @import("../os.zig");
@@ -30,7 +30,14 @@ const count_max = 1 << (32 - std.math.log2_int(usize, granules_per_span));
 /// The range is a multiple of it.
 const large_page_size = 2 << 20;
 
-pub const State = enum(u8) { none, live, free };
+/// What starts at a granule: no block, a free one, or a live one of class `state - 1`.
+pub const State = u8;
+pub const none: State = 0;
+pub const free_block: State = 255;
+
+pub inline fn live(class: u32) State {
+    return @intCast(class + 1);
+}
 
 /// Of the first span of a slab or of a large block; of the others only `first` and `marked`.
 pub const Span = extern struct {
@@ -51,7 +58,6 @@ count: u32,
 limit: u64,
 budget: *Budget,
 states: [*]Atomic(State),
-classes: [*]Atomic(u8),
 spans: [*]Span,
 /// Bits of spans that are not used; and of these, of those that are kept.
 free: []u64,
@@ -72,7 +78,6 @@ large_bytes: Atomic(u64),
 const Layout = struct {
     count: u32,
     states: usize,
-    classes: usize,
     spans: usize,
     free: usize,
     kept: usize,
@@ -88,8 +93,7 @@ const Layout = struct {
         layout.count = count;
         layout.states = blocks;
         layout.spans = layout.states + blocks / granule_size;
-        layout.classes = layout.spans + @as(usize, count) * @sizeOf(Span);
-        layout.free = std.mem.alignForward(usize, layout.classes + count, 8);
+        layout.free = layout.spans + @as(usize, count) * @sizeOf(Span);
         layout.kept = layout.free + words;
         layout.magazines = std.mem.alignForward(usize, layout.kept + words, span_size);
         // A quarter for the smallest blocks, and what threads have at hand.
@@ -118,7 +122,6 @@ pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
         .limit = limit,
         .budget = budget,
         .states = @ptrCast(base + layout.states),
-        .classes = @ptrCast(base + layout.classes),
         .spans = @ptrCast(@alignCast(base + layout.spans)),
         .free = free[0..words],
         .kept = kept[0..words],
@@ -164,16 +167,21 @@ pub fn find(spans: *const Spans, pointer: *const anyopaque, detail: *Detail) Err
     const granule = granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(pointer)) orelse
         return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
     return switch (spans.states[granule].load(.acquire)) {
-        .live => granule,
-        .free => detail.fail(error.PoolCorruption, "the block was freed before"),
-        .none => detail.fail(error.PoolCorruption, "the pointer is not to the start of a block"),
+        free_block => detail.fail(error.PoolCorruption, "the block was freed before"),
+        none => detail.fail(error.PoolCorruption, "the pointer is not to the start of a block"),
+        else => granule,
     };
+}
+
+/// The class of a live block.
+pub fn classOf(spans: *const Spans, granule: u32) u32 {
+    return spans.states[granule].load(.monotonic) - 1;
 }
 
 /// Bytes of room of a live block.
 pub fn room(spans: *const Spans, granule: u32) usize {
     const span = granule / granules_per_span;
-    const class = spans.classes[span].load(.monotonic);
+    const class = spans.classOf(granule);
     if (class != size_classes.large) return size_classes.sizeOf(class);
     const length = @atomicLoad(u32, &spans.spans[span].length, .monotonic);
     return @as(usize, length) * span_size - @as(usize, granule % granules_per_span) * granule_size;
@@ -207,7 +215,6 @@ pub fn take(spans: *Spans, class: u32, length: u32, guard: u32, detail: *Detail)
             .class = class,
             .marked = class != size_classes.large,
         };
-        spans.classes[index].store(@intCast(class), .monotonic);
     }
     spans.spans[first].marked = true;
     return first;
@@ -311,7 +318,7 @@ pub fn allocLarge(
     const granule: u32 = @intCast((@as(usize, first) * span_size + offset) / granule_size);
     _ = spans.large_blocks.fetchAdd(1, .monotonic);
     _ = spans.large_bytes.fetchAdd(all - offset, .monotonic);
-    spans.states[granule].store(.live, .release);
+    spans.states[granule].store(live(size_classes.large), .release);
     return granule;
 }
 
@@ -319,7 +326,7 @@ pub fn freeLarge(spans: *Spans, granule: u32, guard: bool) void {
     const first = granule / granules_per_span;
     _ = spans.large_blocks.fetchSub(1, .monotonic);
     _ = spans.large_bytes.fetchSub(spans.room(granule), .monotonic);
-    spans.states[granule].store(.free, .release);
+    spans.states[granule].store(free_block, .release);
     const length = spans.spans[first].length;
     spans.release(first);
     if (!guard) return;

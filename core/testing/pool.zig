@@ -1,0 +1,638 @@
+//! The pools, looked at from the outside: what they promise to one thread and to many.
+//!
+//! Blocks are filled with stamps that are looked at again before they are freed, so that two blocks
+//! that overlap, or one that is handed out twice, are seen. The order of things is random; the seed
+//! is the test runner's and printed by it on failure.
+
+const std = @import("std");
+const builtin = @import("builtin");
+const os = @import("../os.zig");
+const Detail = @import("../Detail.zig");
+const Log = @import("../Log.zig");
+const Manager = @import("../Manager.zig");
+const Managers = @import("../Managers.zig");
+const Pool = @import("../Pool.zig");
+const Spans = @import("../pool/Spans.zig");
+const TempFile = @import("TempFile.zig");
+const size_classes = @import("../pool/size_classes.zig");
+
+const Atomic = std.atomic.Value;
+const testing = std.testing;
+
+const capacity = 64 << 10;
+const span_size = Spans.span_size;
+
+/// A manager of one small dimension, and its blocks.
+const Fixture = struct {
+    manager: *Manager,
+    handle: u64,
+    detail: Detail = .{},
+
+    fn open(options: Manager.Options) !Fixture {
+        var given = options;
+        given.dimension_count = 1;
+        given.capacity = capacity;
+        var detail: Detail = .{};
+        const manager = try Manager.open(given, &detail);
+        return .{ .manager = manager, .handle = manager.handle.load(.monotonic) };
+    }
+
+    fn close(fixture: *Fixture) void {
+        fixture.manager.close(fixture.handle, .refuse, 0, &fixture.detail) catch unreachable;
+    }
+
+    fn alloc(fixture: *Fixture, size: usize) ![]u8 {
+        return fixture.allocAligned(size, 16);
+    }
+
+    /// By the fast path where there is one, as from C.
+    fn allocAligned(fixture: *Fixture, size: usize, alignment: usize) ![]u8 {
+        var block: ?*anyopaque = null;
+        if (alignment <= 16 and Pool.tryAlloc(fixture.handle, size, &block)) {
+            return @as([*]u8, @ptrCast(block.?))[0..size];
+        }
+        const handle = fixture.handle;
+        const bytes = try fixture.manager.allocBlock(handle, size, alignment, &fixture.detail);
+        return bytes[0..size];
+    }
+
+    fn free(fixture: *Fixture, block: []u8) !void {
+        return fixture.freePointer(block.ptr);
+    }
+
+    fn freePointer(fixture: *Fixture, pointer: *anyopaque) !void {
+        if (Pool.tryFree(fixture.handle, pointer)) return;
+        try fixture.manager.freeBlock(fixture.handle, pointer, &fixture.detail);
+    }
+
+    fn trim(fixture: *Fixture) !u64 {
+        return fixture.manager.trim(fixture.handle, &fixture.detail);
+    }
+
+    fn class(fixture: *Fixture, size: usize) Pool.Class {
+        return fixture.manager.pool.describeClass(size_classes.of(size));
+    }
+
+    fn charged(fixture: *Fixture) u64 {
+        return fixture.manager.pool.stats().allocated;
+    }
+
+    /// What the pools say they hold is what the budget holds beyond the regions.
+    fn expectCharged(fixture: *Fixture, expected: u64) !void {
+        const regions = fixture.manager.budget.floor;
+        try testing.expectEqual(expected, fixture.charged());
+        try testing.expectEqual(regions + expected, fixture.manager.budget.allocated.load(.monotonic));
+    }
+};
+
+test "R6.1, R6.4 pool: a freed block goes back to its pool and meets the next request of its size" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const first = try fixture.alloc(100);
+    try testing.expectEqual(1, fixture.class(100).blocks);
+    try testing.expectEqual(1, fixture.class(100).slabs);
+    const charged = fixture.charged();
+    try fixture.free(first);
+    try testing.expectEqual(0, fixture.class(100).blocks);
+    try testing.expectEqual(span_size / 112, fixture.class(100).free_blocks);
+    try testing.expectEqual(0, fixture.class(200).slabs);
+    const again = try fixture.alloc(112);
+    try testing.expectEqual(first.ptr, again.ptr);
+    try testing.expectEqual(charged, fixture.charged());
+    try testing.expectEqual(1, fixture.class(100).hits);
+    try testing.expectEqual(1, fixture.class(100).misses);
+    try fixture.free(again);
+}
+
+test "R6.2, R6.3, R5.1 pool: a size that no pool has blocks of takes a slab, and charges it" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    try fixture.expectCharged(0);
+    const small = try fixture.alloc(16);
+    try fixture.expectCharged(span_size);
+    const other = try fixture.alloc(1000);
+    try fixture.expectCharged(2 * span_size);
+    const same = try fixture.alloc(1001);
+    try fixture.expectCharged(2 * span_size);
+    const large = try fixture.alloc(3 * span_size + 1);
+    try fixture.expectCharged(6 * span_size);
+    try testing.expectEqual(1, fixture.manager.pool.stats().large_blocks);
+    for ([_][]u8{ small, other, same, large }) |block| try fixture.free(block);
+    try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
+    try testing.expectEqual(4 * span_size, fixture.manager.pool.stats().free_bytes);
+    // Kept spans meet the next request.
+    try fixture.free(try fixture.alloc(4 * span_size));
+    try fixture.expectCharged(6 * span_size);
+    try testing.expectEqual(6 * span_size, try fixture.trim());
+    try fixture.expectCharged(0);
+}
+
+test "R6.5, R5.2 pool: all of the limit can be had in any size after any other, and no more" {
+    const limit = 16 * span_size;
+    var fixture: Fixture = try .open(.{ .pool_limit = limit });
+    defer fixture.close();
+    var blocks: std.ArrayList([]u8) = .empty;
+    defer blocks.deinit(testing.allocator);
+    for ([_]usize{ 64, size_classes.size_max, 100, 5000, 40_000, span_size + 1, limit, 16 }) |size| {
+        const refusals = fixture.manager.pool.stats().refusals;
+        while (fixture.alloc(size)) |block| {
+            try testing.expect(fixture.charged() <= limit);
+            try blocks.append(testing.allocator, block);
+        } else |err| {
+            try testing.expectEqual(error.LimitExceeded, err);
+            const detail = fixture.detail;
+            try testing.expectEqual(limit, detail.limit);
+            try testing.expect(detail.used + detail.requested > detail.limit);
+        }
+        try testing.expectEqual(refusals + 1, fixture.manager.pool.stats().refusals);
+        const per_span = span_size / size_classes.sizeOf(size_classes.of(@min(size, span_size)));
+        const expected = if (size > span_size)
+            limit / std.mem.alignForward(usize, size, span_size)
+        else
+            limit / span_size * per_span;
+        try testing.expect(blocks.items.len >= expected);
+        // Those of the pool before are still there: they are given back for the next.
+        for (blocks.items) |block| try fixture.free(block);
+        blocks.clearRetainingCapacity();
+    }
+}
+
+test "R6.5, R5.2, R7.4 pool: free slabs go back before the budget refuses a load" {
+    const file: TempFile = try .create("abc");
+    defer file.deinit();
+    const limit = 8 * span_size;
+    // Room for the region and the pools, but not for both and a second generation.
+    var fixture: Fixture = try .open(.{ .limit = capacity + limit, .pool_limit = limit });
+    defer fixture.close();
+    const manager = fixture.manager;
+    const dimension = &manager.dimensions()[0];
+    try manager.load(dimension, fixture.handle, file.path, .{}, &fixture.detail);
+    const other: TempFile = try .create("other");
+    defer other.deinit();
+    const live = try fixture.alloc(64);
+    try fixture.free(try fixture.alloc(7 * span_size));
+    try fixture.expectCharged(limit);
+    try manager.reload(dimension, fixture.handle, other.path, .{}, &fixture.detail);
+    try fixture.expectCharged(span_size);
+    try fixture.free(live);
+}
+
+const Slot = struct { block: []u8 = &.{}, stamp: u8 = 0 };
+
+/// Random requests against the trivial allocator: a list of who has what.
+fn runModel(fixture: *Fixture, random: std.Random, slots: []Slot, rounds: usize) !void {
+    for (0..rounds) |_| {
+        const slot = &slots[random.uintLessThan(usize, slots.len)];
+        if (slot.block.len > 0) {
+            try testing.expect(std.mem.allEqual(u8, slot.block, slot.stamp));
+            if (random.uintLessThan(u8, 4) == 0) {
+                const old = @min(slot.block.len, 64);
+                const size = randomSize(random);
+                const moved = fixture.manager.resizeBlock(
+                    fixture.handle,
+                    slot.block.ptr,
+                    size,
+                    &fixture.detail,
+                ) catch |err| {
+                    try testing.expectEqual(error.LimitExceeded, err);
+                    continue;
+                };
+                try testing.expect(std.mem.allEqual(u8, moved[0..@min(old, size)], slot.stamp));
+                slot.block = moved[0..size];
+            } else {
+                try fixture.free(slot.block);
+                slot.* = .{};
+                continue;
+            }
+        } else {
+            const alignment = @as(usize, 16) << random.uintAtMost(u3, 7);
+            const size = randomSize(random);
+            slot.block = fixture.allocAligned(size, alignment) catch |err| {
+                try testing.expectEqual(error.LimitExceeded, err);
+                continue;
+            };
+            if (size_classes.sizeOf(0) != size) {
+                try testing.expect(std.mem.isAligned(@intFromPtr(slot.block.ptr), 16));
+            }
+            if (alignment > 16) {
+                try testing.expect(std.mem.isAligned(@intFromPtr(slot.block.ptr), alignment));
+            }
+        }
+        const room = try fixture.manager.pool.sizeOf(slot.block.ptr, &fixture.detail);
+        try testing.expect(room >= slot.block.len);
+        slot.stamp = random.int(u8);
+        @memset(slot.block, slot.stamp);
+        if (random.uintLessThan(u16, 500) == 0) _ = try fixture.trim();
+    }
+}
+
+/// Of every magnitude alike.
+fn randomSize(random: std.Random) usize {
+    const bits = random.uintAtMost(u5, 18);
+    return 1 + random.uintLessThan(usize, @as(usize, 1) << bits);
+}
+
+fn freeAll(fixture: *Fixture, slots: []Slot) !void {
+    for (slots) |*slot| {
+        if (slot.block.len == 0) continue;
+        try testing.expect(std.mem.allEqual(u8, slot.block, slot.stamp));
+        try fixture.free(slot.block);
+        slot.* = .{};
+    }
+}
+
+test "R6.1, R6.4 pool: random requests keep every byte, and the counts are exact" {
+    var prng: std.Random.DefaultPrng = .init(testing.random_seed);
+    for ([_]bool{ false, true }) |gate_atomic| {
+        var fixture: Fixture = try .open(.{ .pool_limit = 8 << 20, .gate_atomic = gate_atomic });
+        defer fixture.close();
+        var slots: [200]Slot = @splat(.{});
+        for (0..5) |_| {
+            try runModel(&fixture, prng.random(), &slots, 2000);
+            var live: u64 = 0;
+            for (slots) |slot| live += @intFromBool(slot.block.len > 0);
+            try testing.expectEqual(live, fixture.manager.pool.stats().blocks);
+        }
+        try freeAll(&fixture, &slots);
+        _ = try fixture.trim();
+        try fixture.expectCharged(0);
+    }
+}
+
+test "R7.1 pool: what is no live block of this manager's is an error each, and harms nothing" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    var other: Fixture = try .open(.{});
+    defer other.close();
+    var outside: [64]u8 align(16) = undefined;
+    try testing.expectError(error.PoolCorruption, fixture.freePointer(&outside));
+    for ([_]usize{ 64, 1000, size_classes.size_max, 3 * span_size }) |size| {
+        const block = try fixture.alloc(size);
+        const kept = try fixture.alloc(size);
+        for ([_]usize{ 1, 8, 16, size / 2 & ~@as(usize, 15), size - 1, size }) |offset| {
+            const pointer = @intFromPtr(block.ptr) + offset;
+            if (pointer == @intFromPtr(kept.ptr)) continue;
+            const interior: *anyopaque = @ptrFromInt(pointer);
+            try testing.expectError(error.PoolCorruption, fixture.freePointer(interior));
+            try testing.expectError(
+                error.PoolCorruption,
+                fixture.manager.pool.sizeOf(interior, &fixture.detail),
+            );
+        }
+        try testing.expectError(error.PoolCorruption, other.freePointer(block.ptr));
+        const blocks = fixture.manager.pool.stats().blocks;
+        try fixture.free(block);
+        try testing.expectEqual(blocks - 1, fixture.manager.pool.stats().blocks);
+        try testing.expectError(error.PoolCorruption, fixture.freePointer(block.ptr));
+        try testing.expectError(error.PoolCorruption, fixture.manager.resizeBlock(
+            fixture.handle,
+            block.ptr,
+            10,
+            &fixture.detail,
+        ));
+        try fixture.free(kept);
+        _ = try fixture.trim();
+        // Its slab is gone, too.
+        try testing.expectError(error.PoolCorruption, fixture.freePointer(block.ptr));
+        try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
+    }
+}
+
+test "R5.4 pool: trimmed pools are charged nothing and have hardly a page in memory" {
+    var fixture: Fixture = try .open(.{ .pool_limit = 8 << 20 });
+    defer fixture.close();
+    var prng: std.Random.DefaultPrng = .init(testing.random_seed);
+    const random = prng.random();
+    for ([_]usize{ 16, 64, 3000, size_classes.size_max }) |size| {
+        var blocks: std.ArrayList([]u8) = .empty;
+        defer blocks.deinit(testing.allocator);
+        while (fixture.alloc(size)) |block| {
+            @memset(block, 1);
+            try blocks.append(testing.allocator, block);
+        } else |err| try testing.expectEqual(error.LimitExceeded, err);
+        random.shuffle([]u8, blocks.items);
+        for (blocks.items) |block| try fixture.free(block);
+        const charged = fixture.charged();
+        try testing.expect(charged > 7 << 20);
+        try testing.expectEqual(charged, try fixture.trim());
+        try fixture.expectCharged(0);
+        if (@import("../os/contract.zig").emulated()) continue;
+        const arena = fixture.manager.pool.spans.arena;
+        const use = try os.memoryUse(arena.ptr, arena.len, &fixture.detail.code);
+        // What is left are the tables of spans.
+        try testing.expect(use.resident <= 128 << 10);
+    }
+}
+
+test "pool: a live block keeps its slab, and only its slab, from being trimmed" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    var blocks: [1000][]u8 = undefined;
+    for (&blocks) |*block| {
+        block.* = try fixture.alloc(1024);
+        @memset(block.*, 7);
+    }
+    for (blocks[0..500]) |block| try fixture.free(block);
+    for (blocks[501..]) |block| try fixture.free(block);
+    _ = try fixture.trim();
+    try fixture.expectCharged(span_size);
+    try testing.expect(std.mem.allEqual(u8, blocks[500], 7));
+    for (blocks[0..500]) |*block| block.* = try fixture.alloc(1024);
+    for (blocks[0..500]) |block| try testing.expect(block.ptr != blocks[500].ptr);
+    for (blocks[0..501]) |block| try fixture.free(block);
+}
+
+test "R7.2 pool: each call that the system refuses leaves the pools as they were" {
+    for ([_]os.Call{ .reserve_arena, .take }) |call| for ([_]usize{ 64, 1 << 20 }) |size| {
+        var after: u32 = 0;
+        while (true) : (after += 1) {
+            var fixture: Fixture = try .open(.{});
+            defer fixture.close();
+            os.simulated.failNext(call, 12, .{ .after = after, .times = 1000 });
+            const result = fixture.alloc(size);
+            os.simulated.clear();
+            const block = result catch |err| {
+                try testing.expectEqual(error.AllocationRefused, err);
+                try testing.expectEqual(12, fixture.detail.code);
+                try fixture.expectCharged(0);
+                try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
+                try fixture.free(try fixture.alloc(size));
+                continue;
+            };
+            try fixture.free(block);
+            break;
+        }
+        try testing.expect(after >= 1);
+    };
+    // What the system will not take back stays charged, and is given back later.
+    for ([_]os.Call{ .give, .renew }) |call| {
+        var fixture: Fixture = try .open(.{});
+        defer fixture.close();
+        try fixture.free(try fixture.alloc(64));
+        os.simulated.failNext(call, 12, .{ .times = 1000 });
+        const bytes = try fixture.trim();
+        os.simulated.clear();
+        try fixture.expectCharged(span_size - bytes);
+        try fixture.free(try fixture.alloc(64));
+        _ = try fixture.trim();
+        try fixture.expectCharged(0);
+    }
+}
+
+test "pool: blocks outlive their manager, and the last one freed takes it out" {
+    for ([_]usize{ 64, 2 * span_size }) |size| {
+        var fixture: Fixture = try .open(.{});
+        const first = try fixture.alloc(size);
+        const second = try fixture.alloc(size);
+        @memset(first, 1);
+        fixture.close();
+        try testing.expectError(error.InvalidAccess, fixture.alloc(size));
+        try testing.expect(std.mem.allEqual(u8, first, 1));
+        try fixture.free(second);
+        try testing.expectError(error.PoolCorruption, fixture.freePointer(second.ptr));
+        try testing.expectEqual(fixture.manager, Managers.find(fixture.handle));
+        try fixture.free(first);
+        try testing.expectEqual(null, Managers.find(fixture.handle));
+        try testing.expectEqual(0, fixture.manager.budget.allocated.load(.monotonic));
+    }
+}
+
+test "R7.2 pool: a batch is handed out as a whole or not at all" {
+    var fixture: Fixture = try .open(.{ .pool_limit = 4 * span_size });
+    defer fixture.close();
+    var blocks: [100]?*anyopaque = undefined;
+    const manager = fixture.manager;
+    const refused = manager.allocBlocks(fixture.handle, 5000, &blocks, &fixture.detail);
+    try testing.expectError(error.LimitExceeded, refused);
+    try testing.expectEqual(0, manager.pool.stats().blocks);
+    try testing.expect(std.mem.allEqual(?*anyopaque, &blocks, null));
+    try manager.allocBlocks(fixture.handle, 100, &blocks, &fixture.detail);
+    for (blocks) |block| try fixture.freePointer(block.?);
+}
+
+test "pool: poison marks what is handed out and what is freed" {
+    var fixture: Fixture = try .open(.{ .poison = true });
+    defer fixture.close();
+    for ([_]usize{ 60, 70_000 }) |size| {
+        const block = try fixture.alloc(size);
+        try testing.expect(std.mem.allEqual(u8, block, 0xa5));
+        try fixture.free(block);
+        try testing.expect(std.mem.allEqual(u8, block, 0x5a));
+        try testing.expectError(error.PoolCorruption, fixture.freePointer(block.ptr));
+    }
+}
+
+test "pool: with guard pages there is no access behind a block, nor to one that was freed" {
+    var fixture: Fixture = try .open(.{ .guard_pages = true });
+    defer fixture.close();
+    const file: TempFile = try .create("abc");
+    defer file.deinit();
+    var code: i64 = 0;
+    const opened = try os.open(file.path, .read, &code);
+    defer os.close(opened);
+    for ([_]usize{ 48, 4096, 70_000 }) |size| {
+        const block = try fixture.alloc(size);
+        @memset(block, 1);
+        const room = try fixture.manager.pool.sizeOf(block.ptr, &fixture.detail);
+        try testing.expect(room - size < 16);
+        // The system refuses to write there, where a write of our own would be a fault.
+        const behind = block.ptr[room .. room + 1];
+        try testing.expectError(error.System, os.readAt(opened, behind, 0, &code));
+        _ = try os.readAt(opened, block[0..1], 0, &code);
+        try fixture.free(block);
+        try testing.expectError(error.System, os.readAt(opened, block[0..1], 0, &code));
+        try testing.expectError(error.PoolCorruption, fixture.freePointer(block.ptr));
+    }
+    try fixture.expectCharged(0);
+}
+
+test "R9.4 pool: every block and every slab is a record, written before the call returns" {
+    const Heard = struct {
+        var counts: [32]u32 = @splat(0);
+        fn hear(event: Log.Event) void {
+            counts[@backingInt(event.operation)] += 1;
+        }
+        fn count(operation: Detail.Operation) u32 {
+            return counts[@backingInt(operation)];
+        }
+    };
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    Log.set(@backingInt(Log.Level.debug), Heard.hear);
+    defer Log.set(null, Heard.hear);
+    const manager = fixture.manager;
+    const block = try manager.allocBlock(fixture.handle, 64, 16, &fixture.detail);
+    try testing.expectEqual(1, Heard.count(.alloc));
+    try testing.expectEqual(1, Heard.count(.grow));
+    try manager.freeBlock(fixture.handle, block, &fixture.detail);
+    try testing.expectEqual(1, Heard.count(.free));
+    _ = try fixture.trim();
+    try testing.expectEqual(1, Heard.count(.trim));
+}
+
+// Threads ---------------------------------------------------------------------------------------
+
+test "pool: a thread that ends gives back what it had at hand" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const Worker = struct {
+        fn run(shared: *Fixture) void {
+            var mine = shared.*;
+            for (0..100) |index| {
+                const block = mine.alloc(16 + index * 50) catch unreachable;
+                mine.free(block) catch unreachable;
+            }
+        }
+    };
+    const thread: std.Thread = try .spawn(.{}, Worker.run, .{&fixture});
+    thread.join();
+    const pool = &fixture.manager.pool;
+    var free: u64 = 0;
+    for (&pool.depots) |*depot| {
+        try testing.expectEqual(depot.carved, depot.freeBlocks());
+        free += depot.carved;
+    }
+    try testing.expect(free > 100);
+}
+
+/// Threads that hand blocks to one another, and free what they are handed.
+const Exchange = struct {
+    fixture: *Fixture,
+    places: [64]Atomic(?*Header) = @splat(.init(null)),
+    failed: Atomic(u32) = .init(0),
+    refused: Atomic(u32) = .init(0),
+    over: Atomic(u32) = .init(0),
+    rounds: usize,
+    size_max: usize,
+
+    /// At the start of every block.
+    const Header = struct { size: usize, stamp: usize };
+
+    fn run(exchange: *Exchange, seed: u64) void {
+        exchange.work(seed) catch {
+            _ = exchange.failed.fetchAdd(1, .monotonic);
+        };
+    }
+
+    fn work(exchange: *Exchange, seed: u64) !void {
+        var fixture = exchange.fixture.*;
+        const pool = &fixture.manager.pool;
+        var prng: std.Random.DefaultPrng = .init(seed);
+        const random = prng.random();
+        for (0..exchange.rounds) |round| {
+            const place = &exchange.places[random.uintLessThan(usize, exchange.places.len)];
+            if (random.boolean()) {
+                if (place.swap(null, .acq_rel)) |header| try check(&fixture, header);
+                continue;
+            }
+            const size = 16 + random.uintLessThan(usize, exchange.size_max);
+            const block = fixture.alloc(size) catch |err| {
+                if (err != error.LimitExceeded) return err;
+                const detail = &fixture.detail;
+                if (detail.used + detail.requested <= detail.limit) return error.NotJustified;
+                _ = exchange.refused.fetchAdd(1, .monotonic);
+                continue;
+            };
+            if (pool.spans.charged.load(.monotonic) > pool.options.limit) {
+                _ = exchange.over.fetchAdd(1, .monotonic);
+            }
+            const header: *Header = @ptrCast(@alignCast(block.ptr));
+            const stamp = @intFromPtr(header) ^ size ^ 0x5bd1e995;
+            header.* = .{ .size = size, .stamp = stamp };
+            @memset(block[@sizeOf(Header)..], @truncate(size));
+            if (place.swap(header, .acq_rel)) |other| try check(&fixture, other);
+            if (round % 200 == 0) _ = try fixture.trim();
+        }
+    }
+
+    fn check(fixture: *Fixture, header: *Header) !void {
+        const size = header.size;
+        if (header.stamp != @intFromPtr(header) ^ size ^ 0x5bd1e995) return error.Overwritten;
+        const block = @as([*]u8, @ptrCast(header))[0..size];
+        if (!std.mem.allEqual(u8, block[@sizeOf(Header)..], @truncate(size))) {
+            return error.Overwritten;
+        }
+        try fixture.free(block);
+    }
+
+    fn expectDone(exchange: *Exchange, thread_count: usize) !void {
+        var threads: [16]std.Thread = undefined;
+        for (threads[0..thread_count], 0..) |*thread, index| {
+            thread.* = try .spawn(.{}, run, .{ exchange, testing.random_seed + index });
+        }
+        for (threads[0..thread_count]) |thread| thread.join();
+        try testing.expectEqual(0, exchange.failed.load(.monotonic));
+        try testing.expectEqual(0, exchange.over.load(.monotonic));
+        for (&exchange.places) |*place| {
+            if (place.load(.monotonic)) |header| try check(exchange.fixture, header);
+        }
+        try testing.expectEqual(0, exchange.fixture.manager.pool.stats().blocks);
+        _ = try exchange.fixture.trim();
+        try exchange.fixture.expectCharged(0);
+    }
+};
+
+test "R4.1, R6.4 pool: blocks freed on other threads than they came from keep every byte and count" {
+    for ([_]bool{ false, true }) |gate_atomic| {
+        var fixture: Fixture = try .open(.{ .gate_atomic = gate_atomic });
+        defer fixture.close();
+        var exchange: Exchange = .{ .fixture = &fixture, .rounds = 5000, .size_max = 3000 };
+        try exchange.expectDone(6);
+    }
+}
+
+test "R5.1, R5.2, R6.5 pool: threads that exhaust it never pass the limit, and no refusal is unjust" {
+    var fixture: Fixture = try .open(.{ .pool_limit = 10 * span_size });
+    defer fixture.close();
+    var exchange: Exchange = .{ .fixture = &fixture, .rounds = 1000, .size_max = 60_000 };
+    try exchange.expectDone(8);
+    try testing.expect(exchange.refused.load(.monotonic) > 0);
+    const stats = fixture.manager.pool.stats();
+    try testing.expect(stats.peak <= 10 * span_size);
+    try testing.expectEqual(exchange.refused.load(.monotonic), stats.refusals);
+}
+
+test "pool: closing while threads allocate and free loses no block" {
+    const Racer = struct {
+        fn run(shared: *Fixture, failed: *Atomic(u32)) void {
+            var mine = shared.*;
+            race(&mine) catch {
+                _ = failed.fetchAdd(1, .monotonic);
+            };
+        }
+
+        fn race(mine: *Fixture) !void {
+            var held: [50][]u8 = undefined;
+            var count: usize = 0;
+            while (mine.alloc(200)) |block| {
+                @memset(block, 3);
+                held[count] = block;
+                count += 1;
+                if (count < held.len) continue;
+                for (held[10..]) |each| try mine.free(each);
+                count = 10;
+            } else |err| if (err != error.InvalidAccess) return err;
+            for (held[0..count]) |each| {
+                if (!std.mem.allEqual(u8, each, 3)) return error.Overwritten;
+                try mine.free(each);
+            }
+        }
+    };
+    for (0..20) |_| {
+        var fixture: Fixture = try .open(.{});
+        const kept = try fixture.alloc(10);
+        var failed: Atomic(u32) = .init(0);
+        var threads: [3]std.Thread = undefined;
+        for (&threads) |*thread| {
+            thread.* = try .spawn(.{}, Racer.run, .{ &fixture, &failed });
+        }
+        while (fixture.class(200).blocks == 0) std.Thread.yield() catch {};
+        var closing = fixture;
+        closing.close();
+        for (threads) |thread| thread.join();
+        try testing.expectEqual(0, failed.load(.monotonic));
+        try testing.expectEqual(fixture.manager, Managers.find(fixture.handle));
+        try fixture.free(kept);
+        try testing.expectEqual(null, Managers.find(fixture.handle));
+    }
+}
