@@ -55,7 +55,10 @@ def make_ffi() -> cffi.FFI:
     ffi.cdef(cdef((ROOT / "include" / "memmgr.h").read_text(encoding="utf-8")))
     # The log function that Python hands to C.
     ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
-    ffi.set_source("memmgr._native", "#include <memmgr.h>")
+    # What of the pools has to be C.
+    ffi.cdef("int memmgr_python_extend(const char *);")
+    pool = (Path(__file__).parent / "pool.c").read_text(encoding="utf-8")
+    ffi.set_source("memmgr._native", f"#include <memmgr.h>\n{pool}")
     return ffi
 
 

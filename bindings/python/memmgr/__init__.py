@@ -7,6 +7,7 @@ readers go on; let writers in when nobody reads.
     with memmgr.Manager() as manager:
         dimension = manager.load("D01", "a.safetensors")
         dimension["weights"]
+        manager.empty((1000, 384), "float32")
 
 Sizes are in bytes, times in seconds. Every function may be called from any thread.
 """
@@ -36,12 +37,23 @@ from ._errors import (
 from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
-from ._stats import Capabilities, DimensionStats, Memory, Stats, capabilities, version
+from ._pool import Block
+from ._stats import (
+    Capabilities,
+    DimensionStats,
+    Memory,
+    PoolClass,
+    PoolStats,
+    Stats,
+    capabilities,
+    version,
+)
 from ._writer import Writer
 
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
+    "Block",
     "Capabilities",
     "Dimension",
     "DimensionSpec",
@@ -58,7 +70,9 @@ __all__ = [
     "Memory",
     "NotLoadedError",
     "OutOfBoundsError",
+    "PoolClass",
     "PoolCorruptionError",
+    "PoolStats",
     "Stats",
     "UnknownDimensionError",
     "UnknownLayerError",

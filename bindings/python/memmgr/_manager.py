@@ -17,8 +17,10 @@ from ._call import call, struct, text
 from ._config import read_config
 from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
 from ._errors import InvalidAccessError, InvalidArgumentError, MemmgrError, UnknownDimensionError
+from ._log import follow
 from ._native import ffi, lib
 from ._pin import releaser
+from ._pool import Pools
 from ._sizes import parse_size
 from ._stats import Memory, Stats
 from ._words import ON_VIEWS, choice
@@ -43,7 +45,7 @@ class DimensionSpec:
 Dimensions: TypeAlias = "int | Iterable[str | DimensionSpec] | Mapping[str, int | str | None]"
 
 
-class Manager(Mapping[str, Dimension]):
+class Manager(Pools, Mapping[str, Dimension]):
     """A memory budget and the dimensions it is for; a mapping of their names to them.
 
     Opening reserves one contiguous range of addresses for all dimensions and charges their
@@ -55,10 +57,13 @@ class Manager(Mapping[str, Dimension]):
         page.
     limit: of the budget; "default": all regions + the largest capacity once more (one reload at a
         time) + pool_limit.
-    pool_limit: the part of the default limit that is left to the pools.
+    pool_limit: of the pools, within the budget; the default limit leaves room for it.
     read_timeout: seconds a reader waits for a writer; None: for ever.
     populate: touch every page of every region now, if the machine has room for it.
     gate: how readers and writers exclude each other: "auto" takes the fastest the system has.
+    poison: fill blocks with 0xa5 when they are handed out and with 0x5a when they are freed.
+    guard_pages: put each block at the end of pages of its own, so that a write beyond it is a
+        fault at once. Both are for debugging.
 
     Raises InvalidArgumentError. LimitExceededError: the regions do not fit the limit, or with
     `populate` the machine. AllocationError: the system refused.
@@ -74,6 +79,8 @@ class Manager(Mapping[str, Dimension]):
         read_timeout: float | None = 1.0,
         populate: bool = False,
         gate: Literal["auto", "atomic"] = "auto",
+        poison: bool = False,
+        guard_pages: bool = False,
     ) -> None:
         self._handle: Any = ffi.NULL
         self._closed = True
@@ -86,6 +93,10 @@ class Manager(Mapping[str, Dimension]):
         options.flags = choice(_GATE_FLAGS, gate, "gate")
         if populate:
             options.flags |= lib.MEMMGR_OPEN_POPULATE
+        if poison:
+            options.flags |= lib.MEMMGR_OPEN_POISON
+        if guard_pages:
+            options.flags |= lib.MEMMGR_OPEN_GUARD_PAGES
         # cffi keeps nothing alive for a struct: these names do, until the call is over.
         names: list[Any] = []
         if isinstance(dimensions, int):
@@ -103,6 +114,7 @@ class Manager(Mapping[str, Dimension]):
                 if spec.capacity is not None:
                     c.capacity = parse_size(spec.capacity, f"capacity of {spec.name}")
             options.dimensions, options.dimension_count = c_specs, len(specs)
+        follow()
         handle_out = ffi.new("memmgr_manager **")
         call(lib.memmgr_manager_open, options, handle_out)
         self._handle = handle_out[0]

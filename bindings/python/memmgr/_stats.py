@@ -20,7 +20,7 @@ class Stats:
         dimension_count, loaded_count: dimensions, and how many of them are loaded.
         gate: `"atomic"` or `"asymmetric"`, what this manager uses.
         allocated, peak, limit: bytes charged now, the most there ever were, and the limit.
-        pool_limit: the part of the default limit that is left to the pools.
+        pool_limit: the limit of the pools, within the budget.
         reserved: bytes of address space.
         mapped: bytes of all generations mapped, replaced ones whose views live included.
         views: views held now.
@@ -118,6 +118,61 @@ class Memory:
     @classmethod
     def _from(cls, c: CData) -> Memory:
         return _copy(cls, c)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolClass:
+    """The pool of blocks of one size.
+
+    Attributes:
+        index: its position in `PoolStats.classes`.
+        block_size, slab_size: bytes of a block, and of the slabs that blocks are cut from.
+        slabs: how many there are.
+        blocks, free_blocks: blocks live, and blocks free in the slabs.
+        hits, misses: requests that a thread had a block at hand for, and that had to ask the pool.
+    """
+
+    index: int
+    block_size: int
+    slab_size: int
+    slabs: int
+    blocks: int
+    free_blocks: int
+    hits: int
+    misses: int
+
+    @classmethod
+    def _from(cls, c: CData) -> PoolClass:
+        return _copy(cls, c)
+
+
+@dataclasses.dataclass(frozen=True)
+class PoolStats:
+    """All pools of a manager together.
+
+    Attributes:
+        allocated, peak, limit: bytes charged now, the most there ever were, and the limit.
+        blocks, bytes: live blocks and the room they have.
+        large_blocks, large_bytes: of these, blocks beyond the largest class.
+        free_bytes: charged bytes of slabs that no class uses.
+        refusals: requests refused by the limit of the pools or by the budget.
+        classes: the pools, by the size of their blocks.
+    """
+
+    allocated: int
+    peak: int
+    limit: int
+    blocks: int
+    bytes: int
+    large_blocks: int
+    large_bytes: int
+    free_bytes: int
+    refusals: int
+    classes: tuple[PoolClass, ...]
+
+    @classmethod
+    def _from(cls, c: CData, classes: tuple[PoolClass, ...]) -> PoolStats:
+        return _copy(cls, c, classes=classes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""What pool.c adds to memmgr._native, where cffi puts functions and no Python objects, and what
+it calls when the library refuses: C has the `memmgr_error`, and here are the exceptions.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from . import _native
+from ._call import _exception
+from ._errors import MemmgrError
+from ._native import ffi, lib
+
+if not lib.memmgr_python_extend(_native.__name__.encode()):
+    raise ImportError("memmgr._native could not be completed")
+
+
+class _Noted(threading.local):
+    refusal: MemmgrError | None = None
+
+
+_noted = _Noted()
+
+
+def raise_error(address: int) -> None:
+    """Raises the exception of the `memmgr_error` at an address."""
+    raise _error(address)
+
+
+def note_refusal(address: int) -> None:
+    """Keeps it for who will see that NumPy got no memory on this thread."""
+    _noted.refusal = _error(address)
+
+
+def refused() -> bool:
+    """Whether there is such a note."""
+    return _noted.refusal is not None
+
+
+def take_refusal() -> MemmgrError:
+    """What was noted last, once."""
+    refusal, _noted.refusal = _noted.refusal, None
+    assert refusal is not None
+    return refusal
+
+
+def forget_refusal() -> None:
+    """Drops a note that nobody took."""
+    _noted.refusal = None
+
+
+def _error(address: int) -> MemmgrError:
+    error = ffi.cast("memmgr_error *", address)
+    return _exception(error.status, error, ())

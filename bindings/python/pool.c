@@ -1,0 +1,358 @@
+/* What of the pools Python has to have in C: a type whose instances export the memory of a block,
+ * and NumPy's memory handler (NEP 49). It is compiled into the module that cffi makes, behind
+ * Python.h and memmgr.h, within the limited API of Python 3.10.
+ *
+ * A call that fails fills a memmgr_error on the stack, of which memmgr._extension makes what Python
+ * gets to see: an exception, or, as a memory handler can only answer NULL, a note for whoever gets
+ * NumPy's exception. Only that needs the GIL: NumPy may free on any thread. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Nothing but the size is read of an error, and nothing is written unless the call fails. */
+#define ERROR(name) memmgr_error name; name.struct_size = sizeof name
+
+/* Calls a function of memmgr._extension; an exception is set if it raises. */
+static void tell(const char *function, const memmgr_error *error)
+{
+    PyObject *module = PyImport_ImportModule("memmgr._extension");
+    unsigned long long address = (uintptr_t)error;
+    Py_XDECREF(module ? PyObject_CallMethod(module, function, "K", address) : NULL);
+    Py_XDECREF(module);
+}
+
+/* The same where nobody can catch what it raises: that goes to sys.unraisablehook. */
+static void tell_aside(const char *function, const memmgr_error *error)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    tell(function, error);
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(type, value, traceback);
+    PyGILState_Release(state);
+}
+
+static void give_back(memmgr_manager *manager, void *block)
+{
+    ERROR(error);
+    if (memmgr_block_free(manager, block, &error) != MEMMGR_OK)
+        tell_aside("raise_error", &error);
+}
+
+/* ==== Block ================================================================================= */
+
+/* The buffer protocol is in the limited API since Python 3.11, which froze it as 3.10 has it. */
+#ifndef Py_bf_getbuffer
+#define Py_bf_getbuffer 1
+#define Py_bf_releasebuffer 2
+#endif
+#define BUFFER_FORMAT 0x4
+#define BUFFER_ND 0x8
+#define BUFFER_STRIDES 0x10
+
+typedef struct {
+    void *buf;
+    PyObject *obj;
+    Py_ssize_t len;
+    Py_ssize_t itemsize;
+    int readonly;
+    int ndim;
+    char *format;
+    Py_ssize_t *shape;
+    Py_ssize_t *strides;
+    Py_ssize_t *suboffsets;
+    void *internal;
+} Buffer;
+
+/* With a GIL, it is what keeps the fields of a Block together. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
+typedef struct {
+    PyObject_HEAD
+    memmgr_manager *manager;
+    /* NULL when it was given back. */
+    void *data;
+    Py_ssize_t length;
+    Py_ssize_t exports;
+    /* No new exports; it is given back with the last of those there are. */
+    int ended;
+} Block;
+
+static PyObject *block_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    unsigned long long handle;
+    Py_ssize_t length, alignment;
+    (void)keywords;
+    if (!PyArg_ParseTuple(arguments, "Knn", &handle, &length, &alignment))
+        return NULL;
+    Block *block = (Block *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (block == NULL)
+        return NULL;
+    block->manager = (memmgr_manager *)(uintptr_t)handle;
+    block->length = length;
+    ERROR(error);
+    if (memmgr_block_alloc_aligned(block->manager, (size_t)length, (size_t)alignment, &block->data,
+                                   &error) != MEMMGR_OK) {
+        Py_DECREF(block);
+        tell("raise_error", &error);
+        return NULL;
+    }
+    return (PyObject *)block;
+}
+
+static void block_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    give_back(((Block *)self)->manager, ((Block *)self)->data);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static void give_back_unless_exported(Block *block)
+{
+    if (block->ended && block->exports == 0) {
+        void *data = block->data;
+        block->data = NULL;
+        give_back(block->manager, data);
+    }
+}
+
+static PyObject *block_end(PyObject *self, PyObject *none)
+{
+    (void)none;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    ((Block *)self)->ended = 1;
+    give_back_unless_exported((Block *)self);
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
+static int block_getbuffer(PyObject *self, Buffer *view, int flags)
+{
+    Block *block = (Block *)self;
+    int ended;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    ended = block->ended;
+    block->exports += !ended;
+    Py_END_CRITICAL_SECTION();
+    memset(view, 0, sizeof *view);
+    if (ended) {
+        const memmgr_error freed = { sizeof freed, MEMMGR_ERR_INVALID_ACCESS, 0, MEMMGR_NONE,
+                                     MEMMGR_NONE, 0, 0, 0, 0, 0, 0, 0, "", "", "",
+                                     "the block was freed" };
+        tell("raise_error", &freed);
+        return -1;
+    }
+    Py_INCREF(self);
+    view->obj = self;
+    view->buf = block->data;
+    view->len = block->length;
+    view->itemsize = 1;
+    view->ndim = 1;
+    view->format = flags & BUFFER_FORMAT ? "B" : NULL;
+    view->shape = flags & BUFFER_ND ? &view->len : NULL;
+    view->strides = flags & BUFFER_STRIDES ? &view->itemsize : NULL;
+    return 0;
+}
+
+static void block_releasebuffer(PyObject *self, Buffer *view)
+{
+    (void)view;
+    Py_BEGIN_CRITICAL_SECTION(self);
+    ((Block *)self)->exports -= 1;
+    give_back_unless_exported((Block *)self);
+    Py_END_CRITICAL_SECTION();
+}
+
+static PyMethodDef block_methods[] = {
+    { "_end", block_end, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot block_slots[] = {
+    { Py_tp_new, block_new },
+    { Py_tp_dealloc, block_dealloc },
+    { Py_tp_methods, block_methods },
+    { Py_bf_getbuffer, block_getbuffer },
+    { Py_bf_releasebuffer, block_releasebuffer },
+    { 0, NULL },
+};
+
+static PyType_Spec block_spec = {
+    "memmgr._native.Block", sizeof(Block), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE, block_slots
+};
+
+/* ==== NumPy's memory handler ================================================================ */
+
+/* PyDataMem_Handler, of version 1, and the place of PyDataMem_SetHandler in NumPy's C API. */
+#define SET_HANDLER 304
+
+typedef struct {
+    char name[127];
+    uint8_t version;
+    void *context;
+    void *(*malloc)(void *, size_t);
+    void *(*calloc)(void *, size_t, size_t);
+    void *(*realloc)(void *, void *, size_t);
+    void (*free)(void *, void *, size_t);
+} NumpyHandler;
+
+/* Alive as long as its capsule, which each of its arrays holds. The manager is a handle, which may
+ * be closed before. */
+typedef struct {
+    NumpyHandler numpy;
+    memmgr_manager *manager;
+    size_t alignment;
+} Handler;
+
+static void *numpy_malloc(void *context, size_t size)
+{
+    Handler *handler = context;
+    void *block;
+    ERROR(error);
+    if (memmgr_block_alloc_aligned(handler->manager, size, handler->alignment, &block, &error) !=
+        MEMMGR_OK)
+        tell_aside("note_refusal", &error);
+    return block;
+}
+
+static void *numpy_calloc(void *context, size_t count, size_t size)
+{
+    if (size != 0 && count > SIZE_MAX / size)
+        return NULL;
+    void *block = numpy_malloc(context, count * size);
+    return block ? memset(block, 0, count * size) : NULL;
+}
+
+static void numpy_free(void *context, void *block, size_t size)
+{
+    (void)size;
+    give_back(((Handler *)context)->manager, block);
+}
+
+/* Not by memmgr_block_resize alone: that keeps no alignment beyond 16. */
+static void *numpy_realloc(void *context, void *block, size_t size)
+{
+    Handler *handler = context;
+    void *moved;
+    size_t room = 0;
+    ERROR(error);
+    if (block == NULL)
+        return numpy_malloc(context, size);
+    if (handler->alignment <= 16) {
+        if (memmgr_block_resize(handler->manager, block, size, &moved, &error) != MEMMGR_OK)
+            tell_aside("note_refusal", &error);
+        return moved;
+    }
+    if (memmgr_block_size(handler->manager, block, &room, &error) != MEMMGR_OK) {
+        tell_aside("note_refusal", &error);
+        return NULL;
+    }
+    moved = numpy_malloc(context, size);
+    if (moved != NULL) {
+        memcpy(moved, block, room < size ? room : size);
+        give_back(handler->manager, block);
+    }
+    return moved;
+}
+
+static void handler_destroy(PyObject *capsule)
+{
+    free(PyCapsule_GetPointer(capsule, "mem_handler"));
+}
+
+/* (manager, alignment) -> the capsule of a handler */
+static PyObject *new_numpy_handler(PyObject *module, PyObject *arguments)
+{
+    unsigned long long manager;
+    Py_ssize_t alignment;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "Kn", &manager, &alignment))
+        return NULL;
+    Handler *handler = malloc(sizeof *handler);
+    if (handler == NULL)
+        return PyErr_NoMemory();
+    *handler = (Handler){
+        { "memmgr", 1, handler, numpy_malloc, numpy_calloc, numpy_realloc, numpy_free },
+        (memmgr_manager *)(uintptr_t)manager,
+        (size_t)alignment,
+    };
+    PyObject *capsule = PyCapsule_New(handler, "mem_handler", handler_destroy);
+    if (capsule == NULL)
+        free(handler);
+    return capsule;
+}
+
+static PyObject *set_handler(PyObject *api_capsule, PyObject *handler)
+{
+    void **api = PyCapsule_GetPointer(api_capsule, NULL);
+    return api ? ((PyObject *(*)(PyObject *))api[SET_HANDLER])(handler) : NULL;
+}
+
+/* (numpy's _ARRAY_API, handler) -> the handler that this context had */
+static PyObject *set_numpy_handler(PyObject *module, PyObject *arguments)
+{
+    PyObject *api, *handler;
+    (void)module;
+    return PyArg_ParseTuple(arguments, "OO", &api, &handler) ? set_handler(api, handler) : NULL;
+}
+
+/* (numpy's _ARRAY_API, handler, function, argument...) -> what the function returns under it. In
+ * one step: no signal can get between setting and restoring. */
+static PyObject *call_under_handler(PyObject *module, PyObject *arguments)
+{
+    (void)module;
+    if (PyTuple_Size(arguments) < 3) {
+        PyErr_SetString(PyExc_TypeError, "want an API, a handler and a function");
+        return NULL;
+    }
+    PyObject *api = PyTuple_GetItem(arguments, 0);
+    PyObject *rest = PyTuple_GetSlice(arguments, 3, PY_SSIZE_T_MAX);
+    PyObject *previous = rest ? set_handler(api, PyTuple_GetItem(arguments, 1)) : NULL;
+    PyObject *result = NULL;
+    if (previous != NULL) {
+        result = PyObject_Call(PyTuple_GetItem(arguments, 2), rest, NULL);
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        PyObject *ours = set_handler(api, previous);
+        Py_XDECREF(ours);
+        if (ours == NULL)
+            Py_CLEAR(result);
+        else
+            PyErr_Restore(type, value, traceback);
+    }
+    Py_XDECREF(previous);
+    Py_XDECREF(rest);
+    return result;
+}
+
+/* ==== Module ================================================================================ */
+
+static PyMethodDef functions[] = {
+    { "new_numpy_handler", new_numpy_handler, METH_VARARGS, NULL },
+    { "set_numpy_handler", set_numpy_handler, METH_VARARGS, NULL },
+    { "call_under_handler", call_under_handler, METH_VARARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+/* Adds all this to the module of that name, which cffi made; 0 if it could not. */
+static int memmgr_python_extend(const char *name)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *module = PyImport_ImportModule(name);
+    PyObject *type = PyType_FromSpec(&block_spec);
+    int done = module != NULL && type != NULL && PyModule_AddFunctions(module, functions) == 0 &&
+               PyObject_SetAttrString(module, "Block", type) == 0;
+    Py_XDECREF(type);
+    Py_XDECREF(module);
+    /* cffi lets no exception pass: the caller raises its own. */
+    PyErr_Clear();
+    PyGILState_Release(state);
+    return done;
+}
