@@ -52,6 +52,14 @@ pub fn leaveThread(index: u32) void {
     }
 }
 
+/// See `Pool.recall`.
+pub fn recallBlocks() void {
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse break;
+        manager.pool.recall();
+    }
+}
+
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
 /// Nobody finds it until `publish`.
 pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {

@@ -24,6 +24,7 @@ const Depot = @import("pool/Depot.zig");
 const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Lock = @import("Lock.zig");
+const Log = @import("Log.zig");
 const Spans = @import("pool/Spans.zig");
 const size_classes = @import("pool/size_classes.zig");
 const threads = @import("threads.zig");
@@ -114,7 +115,7 @@ pub inline fn tryAlloc(handle: u64, size: usize, out: *?*anyopaque) bool {
     const cache = Cache.last() orelse return false;
     if (size > size_classes.size_max or !cache.enter(handle)) return false;
     defer cache.leave();
-    return cache.pop(size_classes.of(size), out);
+    return cache.pop(size_classes.number(size), out);
 }
 
 /// `alignment` is a power of two, 16 to the page.
@@ -153,9 +154,9 @@ fn allocAny(
         if (cache.enterAny(handle)) {
             defer cache.leave();
             var block: ?*anyopaque = null;
-            if (cache.pop(class, &block)) return @ptrCast(block.?);
+            if (cache.pop(Spans.live(class), &block)) return @ptrCast(block.?);
             if (cache.fill(&pool.depots[class], detail)) {
-                if (cache.pop(class, &block)) return @ptrCast(block.?);
+                if (cache.pop(Spans.live(class), &block)) return @ptrCast(block.?);
             } else |_| {}
         }
     }
@@ -291,7 +292,7 @@ fn checkUsed(pool: *Pool, detail: *Detail) Error!void {
 // Freeing ---------------------------------------------------------------------------------------
 
 /// True if the calling thread took the block back.
-pub inline fn tryFree(handle: u64, block: *anyopaque) bool {
+pub inline fn tryFree(handle: u64, block: ?*anyopaque) bool {
     const cache = Cache.last() orelse return false;
     if (!cache.enter(handle)) return false;
     defer cache.leave();
@@ -354,7 +355,7 @@ fn leaveOne(pool: *Pool) void {
 /// The calling thread's cache, made its last one; null if it has none, or is not to use it.
 fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
     const index = threads.register();
-    if (index == threads.crowd or pool.debugging()) return null;
+    if (index == threads.crowd or pool.debugging() or Log.isOn(.debug)) return null;
     const cache = pool.caches[index].load(.acquire) orelse cache: {
         var ignored: i64 = 0;
         const memory = os.permanent(@sizeOf(Cache), &ignored) catch return null;
@@ -367,6 +368,8 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         defer pool.revoking.unlock();
         if (pool.phase.load(.monotonic) != .open) return null;
         if (pool.handle.load(.monotonic) != handle) return null;
+        // Whoever switched it on since calls all caches in next.
+        if (Log.isOn(.debug)) return null;
         cache.asymmetric = pool.options.asymmetric;
         cache.hot.base = pool.spans.arena.ptr;
         cache.hot.granules = pool.spans.granules();
@@ -476,6 +479,15 @@ pub fn trim(pool: *Pool, handle: u64, detail: *Detail) Error!u64 {
     return pool.giveBackFree();
 }
 
+/// Has every thread ask again before it uses what it has at hand: for a log that was switched on,
+/// which fast paths do not look at.
+pub fn recall(pool: *Pool) void {
+    if (pool.phase.load(.acquire) != .open) return;
+    var ignored: Detail = .{};
+    pool.revoke(pool.handle.load(.monotonic), &ignored) catch return;
+    pool.endRevoke();
+}
+
 /// For a charge that the budget has no room for.
 pub fn relieve(pool: *Pool) void {
     if (pool.phase.load(.acquire) != .open or pool.spans.charged.load(.monotonic) == 0) return;
@@ -538,7 +550,7 @@ pub fn describeClass(pool: *Pool, index: u32) Class {
     var met: u64 = 0;
     for (pool.caches[0..threads.limit()]) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
-        idle += cache.blocks(index);
+        idle += cache.blocks(depot);
         met += cache.hits(index);
     }
     class.slabs = depot.slabs;

@@ -4,6 +4,7 @@ const std = @import("std");
 const os = @import("../os.zig");
 const Lock = @import("../Lock.zig");
 const Log = @import("../Log.zig");
+const Managers = @import("../Managers.zig");
 const Call = @import("Call.zig");
 const types = @import("types.zig");
 
@@ -42,7 +43,9 @@ fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Erro
     }
     user = new_user;
     function.store(new, .seq_cst);
-    if (new != null) Log.set(level, hear);
+    if (new == null) return;
+    Log.set(level, hear);
+    if (Log.isOn(.debug)) Managers.recallBlocks();
 }
 
 fn hear(event: Log.Event) void {

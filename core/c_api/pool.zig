@@ -6,7 +6,6 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Log = @import("../Log.zig");
 const Managers = @import("../Managers.zig");
 const Pool = @import("../Pool.zig");
 const Call = @import("Call.zig");
@@ -27,7 +26,7 @@ pub fn memmgr_block_alloc(
 
 inline fn allocFast(manager: ?*types.Manager, size: usize, block_out: ?*?*anyopaque) bool {
     const out = block_out orelse return false;
-    return !Log.isOn(.debug) and Pool.tryAlloc(@intFromPtr(manager), size, out);
+    return Pool.tryAlloc(@intFromPtr(manager), size, out);
 }
 
 pub fn memmgr_block_alloc_aligned(
@@ -132,9 +131,9 @@ pub fn memmgr_block_free(
     block: ?*anyopaque,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    const pointer = block orelse return 0;
-    if (!Log.isOn(.debug) and Pool.tryFree(@intFromPtr(manager), pointer)) return 0;
-    return freeSlow(manager, pointer, error_out);
+    // NULL is outside of every range.
+    if (Pool.tryFree(@intFromPtr(manager), block)) return 0;
+    return freeSlow(manager, block orelse return 0, error_out);
 }
 
 fn freeSlow(manager: ?*types.Manager, block: *anyopaque, error_out: ?*types.Error) i32 {
@@ -177,10 +176,9 @@ fn freeBatch(
     count: usize,
 ) Call.Error!void {
     const list = blocks orelse return if (count == 0) {} else call.invalid("blocks is NULL");
-    const logged = Log.isOn(.debug);
     for (list[0..count], 0..) |block, index| {
         const pointer = block orelse continue;
-        if (!logged and Pool.tryFree(@intFromPtr(manager), pointer)) continue;
+        if (Pool.tryFree(@intFromPtr(manager), pointer)) continue;
         call.detail.offset = index;
         try free(call, manager, pointer);
     }

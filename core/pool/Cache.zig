@@ -24,40 +24,61 @@ const Atomic = std.atomic.Value;
 const Error = Detail.Error;
 const Magazine = Magazines.Magazine;
 
-/// Blocks in the loaded magazine, and requests that were met: moved in one addition.
-const Word = packed struct(u64) {
-    count: u8 = 0,
-    hits: u56 = 0,
-
-    const popped: u64 = @bitCast(Word{ .hits = 1 });
-};
-
-/// What is at hand of one class. Detached, it has no magazines and no capacity: so a block cannot
-/// be taken or put, which is found without asking.
+/// What is at hand of one class. Detached, it has no magazines: then it is both empty and full,
+/// which is found without asking.
 const Cell = extern struct {
-    word: Atomic(u64),
-    loaded: *Magazine,
-    previous: *Magazine,
-    /// 0 or `capacity`.
-    previous_count: Atomic(u32),
-    capacity: u32,
+    /// Where in the loaded magazine the next block is put. Empty, it is `bottom`; full, it is where
+    /// the next magazine begins.
+    top: Atomic(usize),
+    bottom: usize,
+    /// The other magazine, which is full or empty: its address and `full`.
+    previous: Atomic(usize),
+    /// Requests that were met.
+    hits: Atomic(u64),
 
-    fn getCount(cell: *const Cell) u32 {
-        const word: Word = @bitCast(cell.word.load(.monotonic));
-        return word.count;
+    const full: usize = 1;
+
+    inline fn isFull(top: usize) bool {
+        return top % @sizeOf(Magazine) == 0;
     }
 
-    fn setCount(cell: *Cell, count: u32) void {
-        var word: Word = @bitCast(cell.word.load(.monotonic));
-        word.count = @intCast(count);
-        cell.word.store(@bitCast(word), .monotonic);
+    fn isAttached(cell: *const Cell) bool {
+        return cell.bottom != 0;
     }
 
-    fn swap(cell: *Cell) void {
-        const count = cell.getCount();
-        cell.setCount(cell.previous_count.load(.monotonic));
-        cell.previous_count.store(count, .monotonic);
-        std.mem.swap(*Magazine, &cell.loaded, &cell.previous);
+    fn count(cell: *const Cell) u32 {
+        return @intCast((cell.top.load(.monotonic) -| cell.bottom) / @sizeOf(u32));
+    }
+
+    fn loaded(cell: *const Cell) *Magazine {
+        return @ptrFromInt(std.mem.alignBackward(usize, cell.bottom, @sizeOf(Magazine)));
+    }
+
+    fn other(cell: *const Cell) *Magazine {
+        return @ptrFromInt(cell.previous.load(.monotonic) & ~full);
+    }
+
+    fn isOtherFull(cell: *const Cell) bool {
+        return cell.previous.load(.monotonic) & full != 0;
+    }
+
+    fn setOther(cell: *Cell, magazine: *Magazine, is_full: bool) void {
+        const flag = if (is_full) full else 0;
+        cell.previous.store(@intFromPtr(magazine) | flag, .monotonic);
+    }
+
+    fn load(cell: *Cell, magazine: *Magazine, depot: *const Depot, blocks_count: u32) void {
+        const bottom = magazine.blocks(depot.rounds);
+        cell.bottom = @intFromPtr(bottom);
+        cell.top.store(@intFromPtr(bottom + blocks_count), .monotonic);
+    }
+
+    /// The loaded one is full or empty.
+    fn swap(cell: *Cell, depot: *const Depot) void {
+        const magazine = cell.other();
+        const blocks_count = if (cell.isOtherFull()) depot.rounds else 0;
+        cell.setOther(cell.loaded(), isFull(cell.top.load(.monotonic)));
+        cell.load(magazine, depot, blocks_count);
     }
 
     fn attach(cell: *Cell, depot: *Depot, detail: *Detail) Error!void {
@@ -68,9 +89,8 @@ const Cell = extern struct {
                 return detail.refused(0, "the system refuses memory for the pools' own tables");
             };
         }
-        cell.loaded = depot.obtainEmpty();
-        cell.previous = depot.obtainEmpty();
-        cell.capacity = depot.rounds;
+        cell.load(depot.obtainEmpty(), depot, 0);
+        cell.setOther(depot.obtainEmpty(), false);
     }
 };
 
@@ -124,15 +144,16 @@ pub inline fn leave(cache: *Cache) void {
     cache.hot.busy.store(0, .release);
 }
 
-/// Puts a block of a class out, if there is one in the loaded magazine. Inside.
-pub inline fn pop(cache: *Cache, class: u32, out: *?*anyopaque) bool {
-    const state = Spans.live(class);
+/// Puts a block out, if there is one in the loaded magazine of a class, which is given by the state
+/// of its live blocks. Inside.
+pub inline fn pop(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
     const cell = &cache.cells[state];
-    const word = cell.word.load(.monotonic);
-    const count: u8 = @truncate(word);
-    if (count == 0) return false;
-    const granule = cell.loaded.blocks[count - 1];
-    cell.word.store(word +% (Word.popped - 1), .monotonic);
+    const top = cell.top.load(.monotonic);
+    if (top == cell.bottom) return false;
+    const round: *u32 = @ptrFromInt(top - @sizeOf(u32));
+    const granule = round.*;
+    cell.top.store(@intFromPtr(round), .monotonic);
+    cell.hits.store(cell.hits.load(.monotonic) +% 1, .monotonic);
     cache.hot.states[granule].store(state, .monotonic);
     out.* = cache.hot.base + @as(usize, granule) * Spans.granule_size;
     return true;
@@ -140,54 +161,53 @@ pub inline fn pop(cache: *Cache, class: u32, out: *?*anyopaque) bool {
 
 /// False if the pointer is not to a live block, or the loaded magazine is full. Inside.
 pub inline fn push(cache: *Cache, pointer: usize) bool {
+    const states = cache.hot.states;
     const granule = Spans.granuleAt(cache.hot.base, cache.hot.granules, pointer) orelse return false;
-    const cell = &cache.cells[cache.hot.states[granule].load(.monotonic)];
-    const word = cell.word.load(.monotonic);
-    const count: u8 = @truncate(word);
-    if (count == cell.capacity) return false;
-    cell.loaded.blocks[count] = granule;
-    cell.word.store(word + 1, .monotonic);
-    cache.hot.states[granule].store(Spans.free_block, .monotonic);
+    const cell = &cache.cells[states[granule].load(.monotonic)];
+    const top = cell.top.load(.monotonic);
+    if (Cell.isFull(top)) return false;
+    const round: *u32 = @ptrFromInt(top);
+    round.* = granule;
+    cell.top.store(top + @sizeOf(u32), .monotonic);
+    states[granule].store(Spans.free_block, .monotonic);
     return true;
 }
 
 /// Sees to it that `pop` finds a block. Inside.
 pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const cell = &cache.cells[Spans.live(depot.class)];
-    if (cell.previous_count.load(.monotonic) > 0) return cell.swap();
+    if (cell.isOtherFull()) return cell.swap(depot);
     depot.lock.lock();
     defer depot.lock.unlock();
-    if (cell.capacity == 0) try cell.attach(depot, detail);
-    const loaded = try depot.refill(cell.loaded, detail);
+    if (!cell.isAttached()) try cell.attach(depot, detail);
+    const got = try depot.refill(cell.loaded(), detail);
     depot.refills += 1;
-    cell.loaded = loaded.magazine;
-    cell.setCount(loaded.count);
+    cell.load(got.magazine, depot, got.count);
 }
 
 /// Sees to it that `push` finds room. Inside.
 pub fn drain(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const cell = &cache.cells[Spans.live(depot.class)];
-    if (cell.capacity > 0 and cell.previous_count.load(.monotonic) == 0) return cell.swap();
+    if (cell.isAttached() and !cell.isOtherFull()) return cell.swap(depot);
     depot.lock.lock();
     defer depot.lock.unlock();
-    if (cell.capacity == 0) return cell.attach(depot, detail);
-    depot.putFull(cell.previous);
-    cell.previous = cell.loaded;
-    cell.loaded = depot.obtainEmpty();
-    cell.setCount(0);
+    if (!cell.isAttached()) return cell.attach(depot, detail);
+    depot.putFull(cell.other());
+    cell.setOther(cell.loaded(), true);
+    cell.load(depot.obtainEmpty(), depot, 0);
 }
 
 /// Gives everything to the depots. Of nobody else's, or revoked.
 pub fn empty(cache: *Cache, depots: []Depot, held: enum { locked, unlocked }) void {
     for (cache.cells[Spans.live(0)..][0..size_classes.count], depots) |*cell, *depot| {
-        if (cell.capacity == 0) continue;
+        if (!cell.isAttached()) continue;
         if (held == .unlocked) depot.lock.lock();
         defer if (held == .unlocked) depot.lock.unlock();
-        depot.absorb(cell.loaded, cell.getCount());
-        depot.absorb(cell.previous, cell.previous_count.load(.monotonic));
-        cell.setCount(0);
-        cell.previous_count.store(0, .monotonic);
-        cell.capacity = 0;
+        depot.absorb(cell.loaded(), cell.count());
+        depot.absorb(cell.other(), if (cell.isOtherFull()) depot.rounds else 0);
+        cell.bottom = 0;
+        cell.top.store(0, .monotonic);
+        cell.previous.store(0, .monotonic);
         depot.spans_lock.lock();
         defer depot.spans_lock.unlock();
         depot.giveBackEmpty();
@@ -195,18 +215,23 @@ pub fn empty(cache: *Cache, depots: []Depot, held: enum { locked, unlocked }) vo
     }
 }
 
-/// Blocks of a class at hand.
-pub fn blocks(cache: *const Cache, class: u32) u64 {
-    const cell = &cache.cells[Spans.live(class)];
-    return cell.getCount() + cell.previous_count.load(.monotonic);
+/// Blocks of a class at hand; a figure of the moment, unless the owner is idle.
+pub fn blocks(cache: *const Cache, depot: *const Depot) u64 {
+    const cell = &cache.cells[Spans.live(depot.class)];
+    const top = cell.top.load(.monotonic);
+    if (top == 0) return 0;
+    // Full, it is where the next one begins.
+    const begin = std.mem.alignBackward(usize, top - 1, @sizeOf(Magazine));
+    const magazine: *Magazine = @ptrFromInt(begin);
+    const loaded = (top -| @intFromPtr(magazine.blocks(depot.rounds))) / @sizeOf(u32);
+    return loaded + if (cell.isOtherFull()) depot.rounds else 0;
 }
 
 /// Requests of a class that were met from here.
 pub fn hits(cache: *const Cache, class: u32) u64 {
-    const word: Word = @bitCast(cache.cells[Spans.live(class)].word.load(.monotonic));
-    return word.hits;
+    return cache.cells[Spans.live(class)].hits.load(.monotonic);
 }
 
 pub fn clearHits(cache: *Cache) void {
-    for (&cache.cells) |*cell| cell.word.store(0, .monotonic);
+    for (&cache.cells) |*cell| cell.hits.store(0, .monotonic);
 }

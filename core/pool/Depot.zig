@@ -113,7 +113,7 @@ pub fn refill(depot: *Depot, empty: *Magazine, detail: *Detail) Error!Loaded {
     const count = @min(depot.rounds, depot.bump_left);
     // The last is popped first: addresses are to ascend.
     var index = count;
-    while (index > 0) : (index -= 1) empty.blocks[index - 1] = depot.carve();
+    while (index > 0) : (index -= 1) empty.blocks(depot.rounds)[index - 1] = depot.carve();
     return .{ .magazine = empty, .count = count };
 }
 
@@ -125,7 +125,7 @@ pub fn absorb(depot: *Depot, magazine: *Magazine, count: u32) void {
         depot.partial_count = count;
         return;
     }
-    for (magazine.blocks[0..count]) |granule| depot.put(granule);
+    for (magazine.blocks(depot.rounds)[0..count]) |granule| depot.put(granule);
     depot.putEmpty(magazine);
 }
 
@@ -136,7 +136,7 @@ pub fn put(depot: *Depot, granule: u32) void {
         depot.partial = depot.obtainEmpty();
         break :partial depot.partial.?;
     };
-    magazine.blocks[depot.partial_count] = granule;
+    magazine.blocks(depot.rounds)[depot.partial_count] = granule;
     depot.partial_count += 1;
     if (depot.partial_count < depot.rounds) return;
     depot.putFull(magazine);
@@ -156,7 +156,7 @@ pub fn take(depot: *Depot, detail: *Detail) Error!u32 {
         }
     }
     depot.partial_count -= 1;
-    return depot.partial.?.blocks[depot.partial_count];
+    return depot.partial.?.blocks(depot.rounds)[depot.partial_count];
 }
 
 // Slabs -----------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ pub fn countFree(depot: *Depot) void {
 }
 
 fn countIn(depot: *Depot, magazine: *Magazine, count: u32) void {
-    for (magazine.blocks[0..count]) |granule| depot.slabOf(granule).free += 1;
+    for (magazine.blocks(depot.rounds)[0..count]) |granule| depot.slabOf(granule).free += 1;
 }
 
 fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
@@ -265,7 +265,7 @@ pub fn giveBackEmpty(depot: *Depot) void {
 
 fn keepLasting(depot: *Depot, magazine: *Magazine, count: u32) void {
     var blocks: [size_classes.rounds_max]u32 = undefined;
-    @memcpy(blocks[0..count], magazine.blocks[0..count]);
+    @memcpy(blocks[0..count], magazine.blocks(depot.rounds)[0..count]);
     depot.putEmpty(magazine);
     for (blocks[0..count]) |granule| {
         if (depot.slabOf(granule).free != doomed) depot.put(granule);

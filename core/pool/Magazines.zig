@@ -12,8 +12,14 @@ const Magazines = @This();
 
 pub const Magazine = extern struct {
     next: ?*Magazine,
-    /// Numbers of granules at which blocks start.
-    blocks: [size_classes.rounds_max]u32,
+    /// Numbers of granules at which blocks start. A magazine of fewer uses the last ones, so that
+    /// each is full where the next one begins.
+    rounds: [size_classes.rounds_max]u32,
+
+    /// Where blocks are put in.
+    pub fn blocks(magazine: *Magazine, capacity: u32) [*]u32 {
+        return magazine.rounds[size_classes.rounds_max - capacity ..].ptr;
+    }
 };
 
 comptime {

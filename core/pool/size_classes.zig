@@ -11,16 +11,21 @@ pub const alignment_min = 16;
 pub const large = count;
 
 /// The smallest class with room for `size`, which is at most `size_max`.
-pub inline fn of(size: usize) u32 {
+pub fn of(size: usize) u32 {
+    return number(size) - 1;
+}
+
+/// One more than the class, as states of blocks have it.
+pub inline fn number(size: usize) u8 {
     return table[(size + alignment_min - 1) / alignment_min];
 }
 
 /// One load from a table costs less than half of working it out.
 const table = table: {
     @setEvalBranchQuota(100_000);
-    var classes: [size_max / alignment_min + 1]u8 = undefined;
-    for (&classes, 0..) |*class, index| class.* = workOut(index * alignment_min);
-    break :table classes;
+    var numbers: [size_max / alignment_min + 1]u8 = undefined;
+    for (&numbers, 0..) |*each, index| each.* = workOut(index * alignment_min) + 1;
+    break :table numbers;
 };
 
 fn workOut(size: usize) u8 {
