@@ -8,6 +8,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Generation = @import("Generation.zig");
 const Manager = @import("Manager.zig");
+const Pool = @import("Pool.zig");
 const dtypes = @import("dtype.zig");
 
 const Json = std.json.Stringify;
@@ -89,6 +90,7 @@ const Dump = struct {
         dump.field("loads", manager.loads.load(.monotonic));
         dump.field("reloads", manager.reloads.load(.monotonic));
         dump.field("unloads", manager.unloads.load(.monotonic));
+        dump.writePools(manager);
         dump.json.objectField("dimensions") catch unreachable;
         dump.json.beginArray() catch unreachable;
     }
@@ -96,6 +98,23 @@ const Dump = struct {
     fn end(dump: *Dump) void {
         dump.json.endArray() catch unreachable;
         dump.json.endObject() catch unreachable;
+    }
+
+    /// All together, and those that have slabs.
+    fn writePools(dump: *Dump, manager: *Manager) void {
+        const stats = manager.pool.stats();
+        dump.open("pools");
+        inline for (comptime std.meta.fieldNames(Pool.Stats)) |name| {
+            dump.field(name, @field(stats, name));
+        }
+        dump.json.objectField("classes") catch unreachable;
+        dump.json.beginArray() catch unreachable;
+        for (0..Pool.class_count) |index| {
+            const class = manager.pool.describeClass(@intCast(index));
+            if (class.slabs > 0) dump.json.write(class) catch unreachable;
+        }
+        dump.json.endArray() catch unreachable;
+        dump.close();
     }
 
     fn writeDimension(dump: *Dump, dimension: *Dimension, stats: Dimension.Stats) void {

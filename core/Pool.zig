@@ -340,7 +340,10 @@ fn freeLarge(pool: *Pool, block: *anyopaque, detail: *Detail) Error!void {
         defer pool.spans_lock.unlock();
         const granule = try pool.spans.find(block, detail);
         pool.spans.freeLarge(granule, pool.options.guard_pages);
-        break :left pool.phase.load(.monotonic) == .closed;
+        const left = pool.phase.load(.monotonic) == .closed;
+        // Nobody asks for it any more.
+        if (left) _ = pool.spans.giveKept();
+        break :left left;
     };
     if (left) pool.leaveOne();
 }

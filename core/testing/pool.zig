@@ -470,6 +470,19 @@ test "R9.4 pool: every block and every slab is a record, written before the call
     try testing.expectEqual(1, Heard.count(.trim));
 }
 
+test "pool: a dump shows the pools that have slabs" {
+    const Dump = @import("../Dump.zig");
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const block = try fixture.alloc(100);
+    var buffer: [8192]u8 = undefined;
+    const length = try Dump.write(fixture.manager, fixture.handle, &buffer, &fixture.detail);
+    const text = buffer[0..length];
+    const expected = "\"classes\":[{\"block_size\":112,\"slab_size\":65536,\"slabs\":1,\"blocks\":1,";
+    try testing.expect(std.mem.find(u8, text, expected) != null);
+    try fixture.free(block);
+}
+
 // Threads ---------------------------------------------------------------------------------------
 
 test "pool: a thread that ends gives back what it had at hand" {
