@@ -124,8 +124,9 @@ fn cName(comptime T: type) []const u8 {
             .pointer => |pointer| switch (@typeInfo(pointer.child)) {
                 // The typedef names the pointer.
                 .@"fn" => cName(pointer.child),
-                else => (if (pointer.attrs.@"const") "const " else "") ++
-                    cName(pointer.child) ++ " *",
+                // On the right, where it is also right for a pointer to pointers.
+                else => cName(pointer.child) ++
+                    (if (pointer.attrs.@"const") " const *" else " *"),
             },
             else => @compileError(@typeName(T) ++ " has no counterpart in C"),
         },
