@@ -385,6 +385,7 @@ pub fn load(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
+    detail.file_name = path;
     try dimension.lockFor(owner, detail);
     var gone: Gone = .{};
     const begun = dimension.beginLoad(&gone, detail);
@@ -401,6 +402,7 @@ pub fn reload(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
+    detail.file_name = path;
     try dimension.lockFor(owner, detail);
     var gone: Gone = .{};
     const begun = dimension.beginReload(&gone, detail);

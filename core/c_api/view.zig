@@ -101,7 +101,7 @@ fn acquire(
     length: u64,
     view_out: ?*types.View,
 ) Call.Error!void {
-    const out = try emptied(call, view_out);
+    const out = try call.output(types.View, view_out);
     const reader: Reader = try .enter(call, handle, index);
     errdefer reader.leave();
     const slot = &reader.dimension.gate.slots[reader.word.slot];
@@ -113,13 +113,6 @@ fn acquire(
     }
     fill(out, handle, index, slot.base, offset, length, reader.word);
     reader.track(out, null);
-}
-
-/// A view that is ready to be filled: if that fails, it is the empty view.
-fn emptied(call: *Call, view_out: ?*types.View) Call.Error!*types.View {
-    const out = try call.output(types.View, view_out);
-    out.* = .{ .struct_size = out.struct_size };
-    return out;
 }
 
 /// A thread inside a generation.
@@ -207,7 +200,7 @@ fn findLayer(
     name: ?[*:0]const u8,
     layer_out: ?*types.Layer,
 ) Call.Error!void {
-    const out = try emptiedLayer(call, layer_out);
+    const out = try call.output(types.Layer, layer_out);
     const text = try layerName(call, name);
     const reader: Reader = try .enter(call, handle, index);
     defer reader.leave();
@@ -219,14 +212,6 @@ fn layerName(call: *Call, name: ?[*:0]const u8) Call.Error![]const u8 {
     const text = std.mem.span(name orelse return call.invalid("name is NULL"));
     call.detail.setLayerName(text);
     return text;
-}
-
-fn emptiedLayer(call: *Call, layer_out: ?*types.Layer) Call.Error!*types.Layer {
-    const out = try call.output(types.Layer, layer_out);
-    const struct_size = out.struct_size;
-    sized.write(types.Layer, out, .{});
-    out.struct_size = struct_size;
-    return out;
 }
 
 pub fn memmgr_layer_at(
@@ -247,7 +232,7 @@ fn layerAt(
     index: u32,
     layer_out: ?*types.Layer,
 ) Call.Error!void {
-    const out = try emptiedLayer(call, layer_out);
+    const out = try call.output(types.Layer, layer_out);
     const reader: Reader = try .enter(call, handle, dimension);
     defer reader.leave();
     if (index >= reader.layers().items.len) {
@@ -277,8 +262,8 @@ fn acquireLayer(
     layer_out: ?*types.Layer,
     view_out: ?*types.View,
 ) Call.Error!void {
-    const out = try emptied(call, view_out);
-    const described = if (layer_out != null) try emptiedLayer(call, layer_out) else null;
+    const out = try call.output(types.View, view_out);
+    const described = if (layer_out != null) try call.output(types.Layer, layer_out) else null;
     const text = try layerName(call, name);
     const reader: Reader = try .enter(call, handle, dimension);
     errdefer reader.leave();
@@ -326,7 +311,7 @@ fn releaseRefused(
 }
 
 fn explainRelease(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call.Error!void {
-    const held = try call.output(types.View, view);
+    const held = try call.held(types.View, view);
     if (held.token[0] == 0) return call.invalid("the view is not held");
     if (held.token[0] != @intFromPtr(handle)) {
         return call.invalid("the view is one of another manager");
@@ -361,24 +346,17 @@ fn getHolders(
     if (index != types.none) _ = try call.dimension(target, index);
     if (holders == null and capacity != 0) return call.invalid("holders is NULL");
     var list: HolderList = .{ .now_ns = os.nowNs() };
-    if (holders) |first| {
-        if (capacity > 0) {
-            const stride = first[0].struct_size;
-            try sized.check(types.Holder, stride, &call.detail);
-            list.bytes = @ptrCast(first);
-            list.stride = stride;
-            list.capacity = capacity;
-        }
+    if (capacity > 0) {
+        list.array = try .of(&holders.?[0], &call.detail);
+        list.capacity = capacity;
     }
     const filter = if (index == types.none) null else index;
     target.manager.tracker.each(filter, &list, HolderList.add);
     out.* = list.count;
 }
 
-/// An array of the caller's, whose elements may be of an older or a newer size.
 const HolderList = struct {
-    bytes: [*]u8 = undefined,
-    stride: usize = 0,
+    array: sized.Array(types.Holder) = undefined,
     capacity: usize = 0,
     count: usize = 0,
     now_ns: u64,
@@ -386,8 +364,8 @@ const HolderList = struct {
     fn add(list: *HolderList, ticket: Tracker.Ticket, holder: Tracker.Holder) void {
         defer list.count += 1;
         if (list.count >= list.capacity) return;
-        const out: *types.Holder = @ptrCast(@alignCast(list.bytes + list.count * list.stride));
-        out.struct_size = @intCast(list.stride);
+        const out = list.array.place(list.count);
+        out.struct_size = list.array.stride;
         sized.write(types.Holder, out, .{
             .dimension = holder.dimension,
             .layer = holder.layer orelse types.none,
