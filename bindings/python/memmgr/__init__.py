@@ -13,6 +13,7 @@ Sizes are in bytes, times in seconds. Every function may be called from any thre
 
 from __future__ import annotations
 
+from . import _interpreter as _interpreter
 from . import _log
 from ._dimension import Dimension
 from ._errors import (
@@ -33,6 +34,7 @@ from ._errors import (
     ViewsHeldError,
     WaitTimeoutError,
 )
+from ._holder import Holder
 from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
@@ -49,6 +51,7 @@ __all__ = [
     "FaultedError",
     "FileAccessError",
     "FormatError",
+    "Holder",
     "InvalidAccessError",
     "InvalidArgumentError",
     "Layer",
