@@ -798,7 +798,7 @@ int main(void)
 {
     raw_file = file_fill("raw", 1, 5000);
     layers_file = file_layers("layers");
-    writable_file = file_fill("written", 1, 5000);
+    writable_file = file_fill("written", 1, WHOLE_PAGES);
     test.set_up = set_up;
     test.tear_down = tear_down;
     RUN(null_handle);

@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-enum { DIMENSIONS = 4, SIZE = 64 << 10, WORDS = SIZE / 8, STAMPS = 8 };
+enum { DIMENSIONS = 4, REGION_SIZE = 64 << 10, WORDS = REGION_SIZE / 8, STAMPS = 8 };
 
 static memmgr_manager *manager;
 static uint64_t seed, duration_ms = 300;
@@ -26,7 +26,7 @@ static void set_up(void)
 {
     memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
     options.dimension_count = DIMENSIONS;
-    options.capacity = SIZE;
+    options.capacity = REGION_SIZE;
     options.read_timeout_ns = MEMMGR_FOREVER;
     OK(memmgr_manager_open(&options, &manager, &error));
     atomic_store(&stop, 0);
@@ -81,7 +81,7 @@ static uint64_t read_stamp(const memmgr_view *view)
 static int acquire(uint32_t dimension, memmgr_view *view, unsigned allowed)
 {
     const memmgr_status status =
-        memmgr_view_acquire(manager, dimension, 0, SIZE, view, &error);
+        memmgr_view_acquire(manager, dimension, 0, REGION_SIZE, view, &error);
     if (status == MEMMGR_OK) return 1;
     if (!(allowed & 1u << status) && atomic_fetch_add(&unexpected, 1) == 0)
         fprintf(stderr, "%s: %s\n", memmgr_status_name(status), error.message);
@@ -300,7 +300,7 @@ static void reload_under_fire(void)
     run_threads(100, read_versions, reload_next);
     OK(memmgr_stats_get(manager, &stats, &error));
     EQUAL(versions - 1, stats.reloads);
-    EQUAL(SIZE, stats.mapped);
+    EQUAL(REGION_SIZE, stats.mapped);
     EQUAL(stats.allocated, stats.reserved / 2);
 }
 
