@@ -61,7 +61,9 @@ struct table {
 };
 
 static struct table table;
+#ifdef WITH_URCU
 static struct table *current = &table;
+#endif
 static memmgr_manager *asymmetric;
 static memmgr_manager *by_atomics;
 
