@@ -7,7 +7,9 @@ while a call of the same thread is under way.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +23,7 @@ Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _ERRNO_CODES = 1
 _FIRST_TURN_NS = 100_000_000
+_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
 _BY_STATUS = {getattr(lib, f"MEMMGR_ERR_{name.upper()}"): cls for name, cls in CLASSES.items()}
 
 
@@ -55,9 +58,10 @@ def call(function: Callable[..., int], *arguments: Any, paths: Sequence[Path | N
 def in_turns(wait: Callable[[int], None], timeout_ns: int) -> None:
     """Calls `wait` for a part of the timeout at a time, until one of them does not time out.
 
-    Between two turns this thread is in Python: Ctrl-C is heard, and without the GIL the arrays go
-    that it made and other threads dropped. Readers may get in there too, so each turn is twice as
-    long as the one before: sooner or later one is longer than any of them stays.
+    Between two turns this thread is in Python, so that Ctrl-C is heard. Readers may get in there
+    too, so each turn is twice as long as the one before: sooner or later one is longer than any of
+    them stays. Without the GIL, what one thread made and another dropped goes when the first one
+    next runs, which an idle thread does not: there the collector is asked to see to it.
     """
     end_ns = None if timeout_ns == lib.MEMMGR_FOREVER else time.monotonic_ns() + timeout_ns
     turn_ns = _FIRST_TURN_NS
@@ -66,6 +70,8 @@ def in_turns(wait: Callable[[int], None], timeout_ns: int) -> None:
             return wait(turn_ns)
         except WaitTimeoutError:
             turn_ns *= 2
+            if not _gil_enabled():
+                gc.collect()
     return wait(max(left_ns, 0))
 
 
