@@ -133,7 +133,7 @@ class Manager(Mapping[str, Dimension]):
         """A manager from a TOML file, or from what such a file holds.
 
         Its keys are the options of the constructor; `dimensions` may be a table of names and
-        capacities, and `read_timeout = inf` is for ever. Python 3.10 needs the package tomli.
+        capacities, and `read_timeout = inf` is for ever. Python 3.10 needs memmgr[config].
 
         Raises FileAccessError: the file cannot be read. FormatError: it is not TOML.
         InvalidArgumentError: an unknown key. Otherwise as the constructor.
