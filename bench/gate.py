@@ -15,6 +15,7 @@ from figures import Figure, Section, Target, number, percentile, table
 
 SCHEMES = {
     "payload": "nothing: bounds and payload alone",
+    "empty_calls": "two calls that do nothing",
     "memmgr": "**memmgr**",
     "memmgr_atomic": "**memmgr**, gate of atomic additions",
     "striped_adds": "striped, padded atomic additions",

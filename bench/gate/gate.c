@@ -91,6 +91,7 @@ static inline uint64_t touch(const uint8_t *data)
 /* Every use of a scheme is a function of its own, with the scheme inline. */
 #define SCHEMES(USE)                                                                              \
     USE(payload, , within(&table, offset, length), )                                              \
+    USE(empty_calls, empty_acquire(&view), within(&table, offset, length), empty_release(&view))  \
     USE(memmgr, ACQUIRE(asymmetric), view.data, RELEASE(asymmetric))                              \
     USE(memmgr_atomic, ACQUIRE(by_atomics), view.data, RELEASE(by_atomics))                       \
     USE(rwlock, pthread_rwlock_rdlock(&rwlock), within(&table, offset, length),                   \
@@ -119,6 +120,17 @@ static inline uint64_t touch(const uint8_t *data)
         must(!atomic_load(&writer), "enter");                                                     \
     } while (0)
 #define SUB(count) atomic_fetch_sub(count, 1)
+
+/* What any scheme behind two calls costs at least. */
+__attribute__((noinline)) static void empty_acquire(memmgr_view *view)
+{
+    __asm__ volatile("" : : "r"(view) : "memory");
+}
+
+__attribute__((noinline)) static void empty_release(memmgr_view *view)
+{
+    __asm__ volatile("" : : "r"(view) : "memory");
+}
 
 /* The striped adds behind two calls, with a view to fill: the same work at the same distance. */
 __attribute__((noinline)) static void striped_acquire(uint64_t offset, uint64_t length,
