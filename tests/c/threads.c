@@ -436,6 +436,40 @@ static void everything_at_once(void)
     EQUAL(0, stats.mapped);
 }
 
+/* Managers -------------------------------------------------------------------------------- */
+
+static void open_and_close(void *unused)
+{
+    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
+    (void)unused;
+    options.dimension_count = 3;
+    options.capacity = REGION_SIZE;
+    while (!atomic_load(&stop)) {
+        memmgr_manager *own;
+        memmgr_view view = MEMMGR_VIEW_INIT;
+        if (!OK(memmgr_manager_open(&options, &own, &error))) return;
+        OK(memmgr_dimension_load(own, 2, stamped[2], NULL, &error));
+        OK(memmgr_view_acquire(own, 2, 0, REGION_SIZE, &view, &error));
+        OK(memmgr_manager_close(own, MEMMGR_ON_VIEWS_DEFER, 0, &error));
+        if (read_stamp(&view) != 3) atomic_fetch_add(&unexpected, 1);
+        OK(memmgr_view_release(own, &view, &error));
+        atomic_fetch_add(&done, 1);
+    }
+}
+
+/* They come and go on every thread, each with its own addresses and its own end. */
+static void managers_at_once(void)
+{
+    memmgr_capabilities capabilities = MEMMGR_CAPABILITIES_INIT;
+    OK(memmgr_capabilities_get(&capabilities, &error));
+    if (!capabilities.atomic_placement) {
+        atomic_store(&done, 1);
+        skip("another thread may take an address that is given up for a moment");
+        return;
+    }
+    run_threads(8, open_and_close, NULL);
+}
+
 int main(int argc, char **argv)
 {
     static char names[STAMPS][20];
@@ -463,5 +497,6 @@ int main(int argc, char **argv)
     RUN(reload_under_fire);
     RUN(released_elsewhere);
     RUN(everything_at_once);
+    RUN(managers_at_once);
     return test_end();
 }
