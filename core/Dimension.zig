@@ -250,7 +250,7 @@ pub inline fn leave(dimension: *Dimension, counters: *Counters, index: u32, slot
 }
 
 /// Somebody waits for the slot that the caller has left.
-fn afterLeaving(dimension: *Dimension, drain_: Gate.Drain) void {
+pub fn afterLeaving(dimension: *Dimension, drain_: Gate.Drain) void {
     @branchHint(.cold);
     if (drain_.wake) {
         _ = dimension.drained.fetchAdd(1, .seq_cst);

@@ -1,8 +1,8 @@
 //! Shims of the header's banners "Layer" and "View": the read path.
 //!
 //! `memmgr_view_acquire` and `memmgr_view_release` do what almost every call needs in a handful of
-//! loads, compares and one plain store; whatever does not fit that goes to a second function that
-//! starts over, waits if it must and explains itself.
+//! loads, compares and one plain store, and call nothing. Whatever does not fit that is the last
+//! thing they do: another function, which starts over, waits if it must and explains itself.
 
 const std = @import("std");
 const os = @import("../os.zig");
@@ -17,41 +17,54 @@ const sized = @import("sized.zig");
 const types = @import("types.zig");
 
 pub fn memmgr_view_acquire(
-    manager: ?*types.Manager,
-    dimension: u32,
-    offset: u64,
-    length: u64,
-    view_out: ?*types.View,
-    error_out: ?*types.Error,
-) callconv(.c) i32 {
-    if (acquireFast(manager, dimension, offset, length, view_out)) return 0;
-    return acquireSlow(manager, dimension, offset, length, view_out, error_out);
-}
-
-inline fn acquireFast(
     handle: ?*types.Manager,
     index: u32,
     offset: u64,
     length: u64,
     view_out: ?*types.View,
-) bool {
-    const out = view_out orelse return false;
-    if (out.struct_size < @sizeOf(types.View)) return false;
-    const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (index >= manager.dimension_count.load(.monotonic)) return false;
-    if (manager.tracking.load(.monotonic)) return false;
-    const dimension = &manager.all_dimensions[index];
-    const counters = &manager.counters;
-    const word = dimension.tryEnter(counters, index) orelse return false;
-    const slot = &dimension.gate.slots[word.slot];
-    const fits = offset <= slot.size and length <= slot.size - offset;
-    // The memory may have become another manager's between the first look and the entry.
-    if (!fits or manager.handle.load(.acquire) != @intFromPtr(handle)) {
-        dimension.leave(counters, index, word.slot);
-        return false;
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    const slow = acquireSlow;
+    const out = view_out orelse return slow(handle, index, offset, length, null, error_out);
+    const manager = Managers.find(@intFromPtr(handle)) orelse
+        return slow(handle, index, offset, length, out, error_out);
+    const is_plain = out.struct_size >= @sizeOf(types.View) and
+        index < manager.dimension_count.load(.monotonic) and !manager.tracking.load(.monotonic);
+    if (!is_plain) return slow(handle, index, offset, length, out, error_out);
+    const gate = &manager.all_dimensions[index].gate;
+    const word = gate.look() orelse return slow(handle, index, offset, length, out, error_out);
+    const row = manager.counters.own() orelse
+        return slow(handle, index, offset, length, out, error_out);
+
+    row.move(.in, index, word.slot);
+    const slot = &gate.slots[word.slot];
+    // What the slot shows is looked at only inside. And the memory may have become another
+    // manager's since the handle was looked at.
+    if (!gate.confirm(word) or offset > slot.size or length > slot.size - offset or
+        manager.handle.load(.acquire) != @intFromPtr(handle))
+    {
+        row.move(.out, index, word.slot);
+        return acquireLeft(handle, index, offset, length, out, error_out);
     }
     fill(out, handle, index, slot.base, offset, length, word);
-    return true;
+    return 0;
+}
+
+/// The caller was inside for a moment: somebody may wait for that to be over.
+noinline fn acquireLeft(
+    handle: ?*types.Manager,
+    index: u32,
+    offset: u64,
+    length: u64,
+    view_out: ?*types.View,
+    error_out: ?*types.Error,
+) i32 {
+    const dimension = &Managers.memoryOf(@intFromPtr(handle)).?.all_dimensions[index];
+    for (0..2) |slot| {
+        const drain = dimension.gate.drainOf(@intCast(slot));
+        if (drain.any()) dimension.afterLeaving(drain);
+    }
+    return acquireSlow(handle, index, offset, length, view_out, error_out);
 }
 
 inline fn fill(
@@ -80,7 +93,7 @@ const Token = packed struct(u64) {
     ticket: Tracker.Ticket = 0,
 };
 
-fn acquireSlow(
+noinline fn acquireSlow(
     manager: ?*types.Manager,
     index: u32,
     offset: u64,
@@ -88,7 +101,6 @@ fn acquireSlow(
     view_out: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
-    @branchHint(.cold);
     var call: Call = .begin(.acquire, error_out);
     return call.end(acquire(&call, manager, index, offset, length, view_out));
 }
@@ -275,37 +287,49 @@ fn acquireLayer(
 }
 
 pub fn memmgr_view_release(
-    manager: ?*types.Manager,
+    handle: ?*types.Manager,
     view: ?*types.View,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    if (releaseFast(manager, view)) return 0;
-    return releaseRefused(manager, view, error_out);
-}
-
-inline fn releaseFast(handle: ?*types.Manager, view: ?*types.View) bool {
-    const held = view orelse return false;
-    if (held.struct_size < @sizeOf(types.View)) return false;
-    if (held.token[0] != @intFromPtr(handle)) return false;
+    const held = view orelse return releaseRefused(handle, view, error_out);
+    const manager = Managers.find(@intFromPtr(handle)) orelse
+        return releaseRefused(handle, view, error_out);
     const token: Token = @bitCast(held.token[1]);
-    if (!token.held or token.zero != 0) return false;
-    const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (held.dimension >= manager.dimension_count.load(.monotonic)) return false;
     const index = held.dimension;
+    const is_held = held.struct_size >= @sizeOf(types.View) and
+        held.token[0] == @intFromPtr(handle) and token.held and token.zero == 0 and
+        index < manager.dimension_count.load(.monotonic);
+    if (!is_held) return releaseRefused(handle, view, error_out);
     held.data = null;
     held.length = 0;
     held.token = .{ 0, 0 };
-    if (token.ticket != 0) manager.tracker.remove(token.ticket);
-    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
-    return true;
+    const row = manager.counters.own() orelse return releaseSlow(manager, index, token);
+    if (token.ticket != 0) return releaseSlow(manager, index, token);
+
+    row.move(.out, index, token.slot);
+    const dimension = &manager.all_dimensions[index];
+    const drain = dimension.gate.drainOf(token.slot);
+    return if (drain.any()) releaseAwaited(dimension, drain) else 0;
 }
 
-fn releaseRefused(
+/// Somebody waits for the slot that the caller has left.
+noinline fn releaseAwaited(dimension: *Dimension, drain: Gate.Drain) i32 {
+    dimension.afterLeaving(drain);
+    return 0;
+}
+
+/// A tracked view, or the thread's first move in this manager.
+noinline fn releaseSlow(manager: *Manager, index: u32, token: Token) i32 {
+    manager.tracker.remove(token.ticket);
+    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
+    return 0;
+}
+
+noinline fn releaseRefused(
     manager: ?*types.Manager,
     view: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
-    @branchHint(.cold);
     var call: Call = .begin(.release, error_out);
     return call.end(explainRelease(&call, manager, view));
 }
