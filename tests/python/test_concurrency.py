@@ -29,13 +29,17 @@ from memmgr._native import ffi, lib
 from .conftest import CAPACITY, Files, Unchanged
 
 SECONDS = 0.5
+# So long that no test waits for it.
+PATIENCE = 30.0
 
 
 @pytest.fixture(params=["auto", "atomic"])
 def manager(request: pytest.FixtureRequest) -> Iterator[memmgr.Manager]:
-    """As everywhere, under both gates."""
+    """As everywhere, under both gates; patient, since a busy machine is no failure."""
     names = ["D01", "D02", "D03"]
-    with memmgr.Manager(names, capacity=CAPACITY, gate=request.param) as manager:
+    with memmgr.Manager(
+        names, capacity=CAPACITY, gate=request.param, read_timeout=PATIENCE
+    ) as manager:
         yield manager
 
 
@@ -129,11 +133,11 @@ def test_readers_never_fail_during_reloads(manager: memmgr.Manager, files: Files
     ]
     shapes = {1: (5000,), 2: (700,), 3: (30, 40)}
     dimension = manager.load("D01", paths[0])
-    end = time.monotonic() + SECONDS
+    seen: set[int] = set()
+    over = threading.Event()
 
-    def read() -> set[int]:
-        seen = set()
-        while time.monotonic() < end:
+    def read() -> None:
+        while not over.is_set():
             array = dimension["x"]
             value = int(array.flat[0])
             assert array.shape == shapes[value]
@@ -141,22 +145,23 @@ def test_readers_never_fail_during_reloads(manager: memmgr.Manager, files: Files
             assert "x" in dimension
             seen.add(value)
             del array
-        return seen
 
-    def reload() -> int:
-        count = 0
-        while time.monotonic() < end:
-            try:
-                dimension.reload(paths[(count + 1) % 3])
-                count += 1
-            except memmgr.ViewsHeldError:
-                # Both older versions are still in use.
-                time.sleep(0)
-        return count
+    def reload() -> None:
+        end = time.monotonic() + PATIENCE
+        try:
+            count = 0
+            while count < 10 or len(seen) < 3:
+                assert time.monotonic() < end
+                try:
+                    dimension.reload(paths[(count + 1) % 3])
+                    count += 1
+                except memmgr.ViewsHeldError:
+                    # Both older versions are still in use.
+                    time.sleep(0)
+        finally:
+            over.set()
 
-    *seen, reloads = _together([*[read] * 24, reload])
-    assert reloads > 0
-    assert set().union(*seen) == {1, 2, 3}
+    _together([*[read] * 24, reload])
     assert manager.stats().views == 0
     assert manager.stats().allocated == 3 * CAPACITY
 
@@ -311,7 +316,7 @@ def test_r4_4_reload_that_is_stuck_stops_no_reader(
     class Handler(logging.Handler):
         def emit(self, _record: logging.LogRecord) -> None:
             stuck.set()
-            assert go_on.wait(30)
+            assert go_on.wait(PATIENCE)
 
     logger, handler = logging.getLogger("memmgr"), Handler()
     logger.addHandler(handler)
@@ -319,7 +324,7 @@ def test_r4_4_reload_that_is_stuck_stops_no_reader(
     try:
         with ThreadPoolExecutor(1) as pool:
             reload = pool.submit(loaded.reload, path)
-            assert stuck.wait(30)
+            assert stuck.wait(PATIENCE)
             try:
                 assert set(
                     _together([lambda: sum(1 for _ in range(100) if loaded.view(0, 8)[0])] * 8)
@@ -461,12 +466,12 @@ def test_reader_that_never_returns_while_the_manager_closes(files: Files) -> Non
     def read() -> int:
         array = dimension["data"]
         reading.set()
-        assert leave.wait(30)
+        assert leave.wait(PATIENCE)
         return int(array.sum())
 
     with ThreadPoolExecutor(1) as pool:
         reader = pool.submit(read)
-        assert reading.wait(30)
+        assert reading.wait(PATIENCE)
         with pytest.raises(memmgr.ViewsHeldError) as refused:
             manager.close()
         with pytest.raises(memmgr.WaitTimeoutError) as late:
