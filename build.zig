@@ -164,6 +164,7 @@ fn addLibrary(
             .pic = true,
             // Its helper would be an undefined symbol for a C linker.
             .stack_check = false,
+            .omit_frame_pointer = true,
             .link_libc = !windows,
         }),
     });

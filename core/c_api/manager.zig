@@ -49,7 +49,9 @@ fn open(
             return call.invalid("dimensions is given, but dimension_count is 0");
         }
         specs = try .of(&first[0], &call.detail);
-        for (0..given.dimension_count) |index| try specs.checkElement(index, &call.detail);
+        // A count that is refused below says nothing about how many there are.
+        const count = @min(given.dimension_count, types.dimensions_max);
+        for (0..count) |index| try specs.checkElement(index, &call.detail);
         core.spec = specAt;
         core.spec_context = &specs;
     }

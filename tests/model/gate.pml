@@ -142,7 +142,7 @@ byte number[2];         /* of the generation that has the slot; 0: the slot is f
 byte last_number = 1;
 bool retiring[2];
 bool writing[2];
-byte readers_waiting, readers_owed, sleepers;
+byte readers_waiting, sleepers;
 /* Set without the lock: a leaver asks for a sweep that it could not make. */
 bool sweep_wanted;
 
@@ -203,7 +203,7 @@ inline store(t, address, value) {
     buffer[t].count++
 }
 
-/* Counters.add. Load and store are one step here: nobody else stores to this row. */
+/* Counters.Row.move. Load and store are one step here: nobody else stores to this row. */
 inline move(side, slot) {
     if
     :: ATOMIC(me) -> d_step {
@@ -505,8 +505,7 @@ enter:
         :: STATE(seen) == BLOCKED && !waits
 #else
         :: STATE(seen) == BLOCKED && !waits ->
-            LOCK(readers_waiting++);
-            unlock();
+            d_step { flush(me); readers_waiting++ };
             waits = true;
             goto enter
 #endif
@@ -524,15 +523,7 @@ entered:
         if
         :: waits ->
             waits = false;
-            LOCK(readers_waiting--);
-            d_step {
-                if
-                :: readers_owed == 1 -> readers_owed = 0; announce()
-                :: readers_owed > 1 -> readers_owed--
-                :: else
-                fi
-            };
-            unlock()
+            d_step { flush(me); readers_waiting-- }
         :: else
         fi
 
@@ -731,7 +722,8 @@ proctype Writer(byte me) {
         :: STATE(word) <= BLOCKED && !late ->
             slot = SLOT(word);
             if
-            :: activity == IDLE && !writing[slot] && readers_owed == 0 -> break
+            /* Readers that go first are let go first until a moment has passed: any moment. */
+            :: activity == IDLE && !writing[slot] -> break
             :: else -> SLEEP(RARE_TIMEOUT)
             fi
         od;
@@ -744,13 +736,19 @@ proctype Writer(byte me) {
         if
         :: alone ->
             d_step { alone = false; draining[slot] = 0; writing[slot] = true };
-            end_activity();
+            d_step {
+                activity = IDLE;
+                if
+                :: sleepers > 0 -> announce()
+                :: else
+                fi
+            };
             unlock();
             READ(WORD(number[slot], slot, BLOCKED));
             payload[slot] = BEING_WRITTEN;
             d_step { assert(payload[slot] == BEING_WRITTEN); payload[slot] = number[slot] };
             /* endWrite */
-            d_step { !lock -> lock = true; writing[slot] = false; readers_owed = readers_waiting };
+            d_step { !lock -> lock = true; writing[slot] = false };
             if
             :: STATE(word) == BLOCKED && SLOT(word) == slot && activity == IDLE ->
                 word = WORD(GENERATION(word), slot, OPEN)
@@ -1063,7 +1061,7 @@ init {
     do
     :: i < 2 ->
         d_step {
-            left_over = lock || activity != IDLE || sleepers || readers_waiting || readers_owed ||
+            left_over = lock || activity != IDLE || sleepers || readers_waiting ||
                 draining[i] || retiring[i] || writing[i] ||
                 (payload[i] != NOTHING) != (STATE(word) == OPEN && SLOT(word) == i);
             assert(!left_over)
