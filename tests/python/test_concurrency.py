@@ -381,12 +381,16 @@ def test_r10_2_reading_leaves_no_object_behind(loaded: memmgr.Dimension) -> None
     """R10.2: what an array needs in Python goes with it."""
     loaded["table"]
     loaded.view(0, 8)
-    gc.collect()
-    before = sys.getallocatedblocks()
-    for _ in range(1000):
-        loaded["table"]
-        loaded.view(0, 8)
-    assert sys.getallocatedblocks() - before < 100
+    grown = []
+    for _ in range(5):
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(1000):
+            loaded["table"]
+            loaded.view(0, 8)
+        grown.append(sys.getallocatedblocks() - before)
+    # What threads of other tests left behind may be counted meanwhile, not at all times.
+    assert min(grown) < 100
 
 
 @pytest.mark.parametrize("gate", ["auto", "atomic"])
