@@ -119,7 +119,9 @@ class Dimension:
 
         Its dtype and shape are the file's (see `layers`), its order too; `flags.aligned` is False
         where the file misaligns it. It pins the generation it is of until it and every array
-        derived from it are gone, which may be on any thread and after the manager was closed.
+        derived from it are gone, which may be on any thread and after the manager was closed. In a
+        Python without the GIL, what another thread than this one drops goes when this one next
+        runs, or the collector does.
 
         Waits for a writer, at most the manager's `read_timeout`.
         Raises NotLoadedError, UnknownLayerError, WaitTimeoutError, FaultedError. FormatError: NumPy
@@ -215,7 +217,8 @@ class Dimension:
         """Exclusive access: `with dimension.write() as w: w["layer"] *= 2`.
 
         timeout: seconds to wait, on entering the block, for views to be released and for other
-        writers; None: for ever. A thread that holds an array of the dimension waits for itself.
+        writers; None: for ever. A thread that holds an array of the dimension waits for itself,
+        or gets ViewsHeldError at once if the manager was opened with `track_views`.
         """
         return Writer(self, timeout)
 
