@@ -446,7 +446,7 @@ inline refused(slot) {
 
 #define READ(view) d_step { torn_read = TORN(view); assert(!torn_read) }
 
-#define LOCK(first) d_step { !lock -> lock = true; flush(me); first }
+#define LOCK d_step { !lock -> lock = true; flush(me) }
 
 proctype Reader(byte me) {
     byte todo = ACQUIRES, count, held[DEPTH], seen, view, row, value, flag, total, k, s;
@@ -531,7 +531,7 @@ entered:
     /* Dimension.pin: under the lock no second look is needed; a writer may be in. */
     :: todo > 0 ->
         todo--;
-        LOCK(skip);
+        LOCK;
         if
         :: STATE(word) <= BLOCKED ->
             view = word;

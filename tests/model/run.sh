@@ -17,11 +17,12 @@ readonly write="-DWRITERS=1 -DACQUIRES=2"
 readonly nested="-DWRITERS=1 -DACQUIRES=2 -DDEPTH=2"
 readonly any="-DREAD_TIMEOUT=ANY -DRARE_TIMEOUT=ANY"
 readonly hand_on="-DHAND_ON -DREADERS=3 -DWRITERS=1 -DREAD_TIMEOUT=STUCK -DRARE_TIMEOUT=STUCK"
-readonly both_held="-DREADERS=1 -DACQUIRES=2 -DDEPTH=2 -DRELOADS=1 -DWRITERS=1 -DREAD_TIMEOUT=ANY"
+readonly wait="-DUNLOAD=UNLOAD_WAIT" defer="-DUNLOAD=UNLOAD_DEFER"
 readonly refuse="-DUNLOAD=UNLOAD_REFUSE -DRARE_TIMEOUT=ANY"
+# A deferred unload takes the generation from the writer, who lets the nested reader go.
+readonly taken="-DREADERS=1 $nested $defer"
 readonly close_wait="-DWAITING_CLOSERS=1" close_defer="-DDEFERRING_CLOSERS=1"
 readonly close_both="$close_wait $close_defer"
-readonly wait="-DUNLOAD=UNLOAD_WAIT" defer="-DUNLOAD=UNLOAD_DEFER"
 configurations="
 write                  holds       short $write
 write-timeouts         holds       short -DWRITERS=1 $any
@@ -54,7 +55,8 @@ hand-on-cross          holds       short $hand_on -DCROSS -DIMPATIENT
 nested                 holds       short $nested -DREAD_TIMEOUT=STUCK -DRARE_TIMEOUT=STUCK
 nested-reader-timeout  holds       short $nested -DREAD_TIMEOUT=STUCK
 nested-writer-timeout  holds       short $nested -DRARE_TIMEOUT=STUCK
-nested-both-slots      holds       short $both_held
+nested-both-slots      holds       short -DREADERS=1 -DRELOADS=1 $nested -DREAD_TIMEOUT=ANY
+nested-taken           holds       short $taken
 crowd                  holds       short $write -DCROWD=1
 all-atomic             holds       short $write -DALL_ATOMIC -DNO_BARRIER
 all-atomic-reload      holds       short -DRELOADS=1 -DALL_ATOMIC -DNO_BARRIER
@@ -83,7 +85,7 @@ sweep-without-lock     wrong_unmap short -DRELOADS=1 -DSWEEP_WITHOUT_LOCK
 unmap-silently         stuck       short -DREADERS=1 -DRELOADS=1 $close_wait -DUNMAP_SILENTLY
 unlock-without-look    left_over   short -DRELOADS=1 -DUNLOCK_WITHOUT_LOOK
 sweep-wanted-cleared-late left_over short -DRELOADS=1 -DSWEEP_WANTED_CLEARED_LATE
-lock-held-asleep       stuck       short $both_held -DLOCK_HELD_ASLEEP
+lock-held-asleep       stuck       short $taken -DLOCK_HELD_ASLEEP
 nested-no-timeout      stuck       short $nested
 row-free-too-early     unbalanced  short $hand_on -DROW_FREE_TOO_EARLY
 row-zeroed             unbalanced  short $hand_on -DCROSS -DROW_ZEROED
