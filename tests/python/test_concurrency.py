@@ -372,8 +372,8 @@ def test_r10_2_library_allocates_nothing_to_read(
         for view in views:
             lib.memmgr_view_release(handle, view, null)
         grown.append(info().uordblks - before)
-    # Other threads of the test run may allocate meanwhile, not at all times.
-    assert min(grown) == 0
+    # The interpreter allocates and frees too, not at all times.
+    assert 0 in grown
     assert manager.stats().views == 0
 
 
