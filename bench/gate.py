@@ -18,6 +18,7 @@ SCHEMES = {
     "empty_calls": "two calls that do nothing",
     "memmgr": "**memmgr**",
     "memmgr_atomic": "**memmgr**, gate of atomic additions",
+    "memmgr_tracked": "**memmgr**, with `track_views`",
     "striped_adds": "striped, padded atomic additions",
     "striped_call": "the same behind two calls with a view",
     "shared_count": "one shared atomic count",

@@ -314,6 +314,8 @@ fn unmap(dimension: *Dimension, slot: u1) bool {
     const number = generation.number;
     const before = dimension.charges();
     generation.retiring = true;
+    // Who waits to close waits for this too, and its last view may have left without a word.
+    dimension.wakeDrainer();
     generation.unload() catch return false;
     dimension.gate.setDrain(slot, .{});
     dimension.shared.budget.uncharge(before - dimension.charges());
@@ -566,6 +568,11 @@ fn retire(dimension: *Dimension, slot: u1, generation: *Generation) void {
     generation.retiring = true;
     dimension.gate.setDrain(slot, .{ .retire = true });
     // Whoever waits for its views learns that it was taken from him.
+    dimension.wakeDrainer();
+}
+
+/// Under the lock: whoever waits for views looks again.
+fn wakeDrainer(dimension: *Dimension) void {
     _ = dimension.drained.fetchAdd(1, .seq_cst);
     if (dimension.activity != .none) os.futexWakeAll(&dimension.drained);
 }
@@ -702,6 +709,9 @@ fn unloadLocked(
     dimension.gate.setState(.unloading);
     dimension.retire(word.slot, generation);
     dimension.region_charged = keep == .region;
+    // A reader that is about to be refused may have seen the old drain flag: its leaving must be
+    // in the sum then, or nobody sweeps again.
+    dimension.shared.counters.barrier();
     gone.* = dimension.sweep();
     return size;
 }
@@ -754,10 +764,6 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
         if (dimension.gate.read().state == .closed) return 0;
         const views = dimension.holders(0) + dimension.holders(1);
         if (views == 0 or deadline.passed()) return views;
-        for (&dimension.generations, 0..) |*generation, slot| {
-            if (!generation.retiring) continue;
-            dimension.gate.setDrain(@intCast(slot), .{ .wake = true, .retire = true });
-        }
         dimension.unlock();
         os.futexWait(&dimension.drained, seen, deadline.leftNs());
         dimension.lock.lock();

@@ -66,6 +66,7 @@ static struct table *current = &table;
 #endif
 static memmgr_manager *asymmetric;
 static memmgr_manager *by_atomics;
+static memmgr_manager *tracked;
 
 static _Alignas(LINE) atomic_int writer;
 static _Alignas(LINE) pthread_rwlock_t rwlock = PTHREAD_RWLOCK_INITIALIZER;
@@ -94,6 +95,7 @@ static inline uint64_t touch(const uint8_t *data)
     USE(empty_calls, empty_acquire(&view), within(&table, offset, length), empty_release(&view))  \
     USE(memmgr, ACQUIRE(asymmetric), view.data, RELEASE(asymmetric))                              \
     USE(memmgr_atomic, ACQUIRE(by_atomics), view.data, RELEASE(by_atomics))                       \
+    USE(memmgr_tracked, ACQUIRE(tracked), view.data, RELEASE(tracked))                            \
     USE(rwlock, pthread_rwlock_rdlock(&rwlock), within(&table, offset, length),                   \
         pthread_rwlock_unlock(&rwlock))                                                           \
     USE(shared_count, ADD(&shared_count), within(&table, offset, length), SUB(&shared_count))     \
@@ -473,6 +475,7 @@ int main(int argc, char **argv)
 
     asymmetric = table_open(0, MEMMGR_MODE_COPY, refusal ? READ_TIMEOUT_NS : MEMMGR_FOREVER);
     by_atomics = table_open(MEMMGR_OPEN_GATE_ATOMIC, MEMMGR_MODE_READ, MEMMGR_FOREVER);
+    tracked = table_open(MEMMGR_OPEN_TRACK_VIEWS, MEMMGR_MODE_READ, MEMMGR_FOREVER);
     memmgr_view view = MEMMGR_VIEW_INIT;
     must(memmgr_view_acquire(asymmetric, 0, 0, TABLE_SIZE, &view, NULL) == MEMMGR_OK, "acquire");
     table = (struct table){ view.data, view.length };
