@@ -359,10 +359,11 @@ def test_r10_2_library_allocates_nothing_to_read(
     info.restype = _MallInfo
     handle, null = manager._handle, ffi.NULL
     views = [struct("memmgr_view") for _ in range(1000)]
-    for acquire in (
-        lambda view: lib.memmgr_view_acquire(handle, 0, 8, 8, view, null),
-        lambda view: lib.memmgr_layer_acquire(handle, 0, b"table", null, view, null),
-    ):
+    acquires: list[Callable[[Any], int]] = [
+        lambda view: int(lib.memmgr_view_acquire(handle, 0, 8, 8, view, null)),
+        lambda view: int(lib.memmgr_layer_acquire(handle, 0, b"table", null, view, null)),
+    ]
+    for acquire in acquires:
         grown = []
         for _ in range(10):
             before = info().uordblks
