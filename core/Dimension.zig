@@ -99,6 +99,8 @@ slots: [2]os.Slot,
 populated: ?os.Placement,
 
 activity: Activity,
+/// While `activity` is closing: the state to go back to.
+before_closing: Gate.State,
 generations: [2]Generation,
 last_number: u64,
 /// The region is charged even if nothing is loaded.
@@ -106,9 +108,12 @@ region_charged: bool,
 /// Asleep on `changed`, or about to be.
 sleepers: u32,
 /// Readers that wait for a writer; and those of them that go before the next one, so that writers
-/// who take turns cannot keep readers out.
-readers_waiting: u32,
-readers_owed: u32,
+/// who take turns cannot keep readers out. Moved without the lock: a reader that has just come in
+/// must not queue behind the writer that waits for it. `readers_owed` may be a little wrong then,
+/// which is why it is believed until `turn` only.
+readers_waiting: Atomic(u32),
+readers_owed: Atomic(u32),
+turn: Deadline,
 
 /// For zeroed memory, or for that of a dimension whose manager is gone. What sleepers of that
 /// manager may still take back, and the generations' numbers, go on from where they stand: so no
@@ -149,7 +154,7 @@ pub fn deinit(dimension: *Dimension) void {
 pub fn isQuiet(dimension: *Dimension) bool {
     dimension.lock.lock();
     defer dimension.unlock();
-    return dimension.sleepers == 0 and dimension.readers_waiting == 0;
+    return dimension.sleepers == 0 and dimension.readers_waiting.load(.seq_cst) == 0;
 }
 
 pub fn name(dimension: *const Dimension) [:0]const u8 {
@@ -194,18 +199,8 @@ pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
 fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
     try dimension.checkNotWaitingForItself(detail);
     const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
-    dimension.lock.lock();
-    dimension.readers_waiting += 1;
-    dimension.unlock();
-    defer {
-        dimension.lock.lock();
-        dimension.readers_waiting -= 1;
-        if (dimension.readers_owed > 0) {
-            dimension.readers_owed -= 1;
-            if (dimension.readers_owed == 0) dimension.announce();
-        }
-        dimension.unlock();
-    }
+    _ = dimension.readers_waiting.fetchAdd(1, .seq_cst);
+    defer dimension.leaveWaiting();
     while (true) {
         const seen = dimension.changed.load(.seq_cst);
         if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
@@ -220,6 +215,20 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
             return detail.fail(error.WaitTimeout, "a writer has or waits for exclusive access");
         }
         os.futexWait(&dimension.changed, seen, deadline.leftNs());
+    }
+}
+
+/// One reader less that the next writer lets go first.
+fn leaveWaiting(dimension: *Dimension) void {
+    _ = dimension.readers_waiting.fetchSub(1, .seq_cst);
+    var owed = dimension.readers_owed.load(.seq_cst);
+    while (owed > 0) {
+        owed = dimension.readers_owed.cmpxchgWeak(owed, owed - 1, .seq_cst, .seq_cst) orelse {
+            if (owed > 1) return;
+            _ = dimension.changed.fetchAdd(1, .seq_cst);
+            os.futexWakeAll(&dimension.changed);
+            return;
+        };
     }
 }
 
@@ -250,7 +259,7 @@ pub inline fn leave(dimension: *Dimension, counters: *Counters, index: u32, slot
 }
 
 /// Somebody waits for the slot that the caller has left.
-fn afterLeaving(dimension: *Dimension, drain_: Gate.Drain) void {
+pub fn afterLeaving(dimension: *Dimension, drain_: Gate.Drain) void {
     @branchHint(.cold);
     if (drain_.wake) {
         _ = dimension.drained.fetchAdd(1, .seq_cst);
@@ -305,6 +314,8 @@ fn unmap(dimension: *Dimension, slot: u1) bool {
     const number = generation.number;
     const before = dimension.charges();
     generation.retiring = true;
+    // Who waits to close waits for this too, and its last view may have left without a word.
+    dimension.wakeDrainer();
     generation.unload() catch return false;
     dimension.gate.setDrain(slot, .{});
     dimension.shared.budget.uncharge(before - dimension.charges());
@@ -326,7 +337,8 @@ fn finish(dimension: *Dimension, gone: Gone) void {
 /// Under the lock.
 fn announce(dimension: *Dimension) void {
     _ = dimension.changed.fetchAdd(1, .seq_cst);
-    if (dimension.sleepers + dimension.readers_waiting > 0) os.futexWakeAll(&dimension.changed);
+    const waiting = dimension.sleepers + dimension.readers_waiting.load(.seq_cst);
+    if (waiting > 0) os.futexWakeAll(&dimension.changed);
 }
 
 /// Under the lock, which is free while it sleeps: until the next announcement. False if the
@@ -385,6 +397,7 @@ pub fn load(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
+    detail.file_name = path;
     try dimension.lockFor(owner, detail);
     var gone: Gone = .{};
     const begun = dimension.beginLoad(&gone, detail);
@@ -401,6 +414,7 @@ pub fn reload(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
+    detail.file_name = path;
     try dimension.lockFor(owner, detail);
     var gone: Gone = .{};
     const begun = dimension.beginReload(&gone, detail);
@@ -554,6 +568,11 @@ fn retire(dimension: *Dimension, slot: u1, generation: *Generation) void {
     generation.retiring = true;
     dimension.gate.setDrain(slot, .{ .retire = true });
     // Whoever waits for its views learns that it was taken from him.
+    dimension.wakeDrainer();
+}
+
+/// Under the lock: whoever waits for views looks again.
+fn wakeDrainer(dimension: *Dimension) void {
     _ = dimension.drained.fetchAdd(1, .seq_cst);
     if (dimension.activity != .none) os.futexWakeAll(&dimension.drained);
 }
@@ -690,6 +709,9 @@ fn unloadLocked(
     dimension.gate.setState(.unloading);
     dimension.retire(word.slot, generation);
     dimension.region_charged = keep == .region;
+    // A reader that is about to be refused may have seen the old drain flag: its leaving must be
+    // in the sum then, or nobody sweeps again.
+    dimension.shared.counters.barrier();
     gone.* = dimension.sweep();
     return size;
 }
@@ -710,17 +732,18 @@ fn unchargeRegion(dimension: *Dimension, detail: *Detail) Error!u64 {
 // Closing ---------------------------------------------------------------------------------------
 
 /// The first of three steps: shuts the gate while the manager looks whether nobody is in the way
-/// in any of its dimensions. Returns the state to go back to, or null if somebody is.
-pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) ?Gate.State {
+/// in any of its dimensions. False if somebody is.
+pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) bool {
     dimension.lock.lock();
     defer dimension.unlock();
     while (dimension.activity != .none) {
         const loading = dimension.activity == .loading;
-        if (!loading and on_views == .refuse) return null;
-        if (!dimension.sleep(if (loading) .forever else deadline)) return null;
+        if (!loading and on_views == .refuse) return false;
+        if (!dimension.sleep(if (loading) .forever else deadline)) return false;
     }
     dimension.activity = .closing;
     const word = dimension.gate.read();
+    dimension.before_closing = word.state;
     switch (word.state) {
         .open, .blocked, .faulted => {
             dimension.gate.setState(if (on_views == .refuse) .blocked else .unloading);
@@ -728,7 +751,7 @@ pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) 
         },
         .empty, .deallocated, .unloading, .closed => {},
     }
-    return word.state;
+    return true;
 }
 
 /// The second step, after a barrier: views that are held at the deadline, those of unloaded and
@@ -741,10 +764,6 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
         if (dimension.gate.read().state == .closed) return 0;
         const views = dimension.holders(0) + dimension.holders(1);
         if (views == 0 or deadline.passed()) return views;
-        for (&dimension.generations, 0..) |*generation, slot| {
-            if (!generation.retiring) continue;
-            dimension.gate.setDrain(@intCast(slot), .{ .wake = true, .retire = true });
-        }
         dimension.unlock();
         os.futexWait(&dimension.drained, seen, deadline.leftNs());
         dimension.lock.lock();
@@ -752,10 +771,11 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
 }
 
 /// The third step, if somebody was in the way: takes the first back.
-pub fn revertClose(dimension: *Dimension, state: Gate.State) void {
+pub fn revertClose(dimension: *Dimension) void {
     dimension.lock.lock();
     defer dimension.unlock();
     const word = dimension.gate.read();
+    const state = dimension.before_closing;
     const was_loaded = switch (state) {
         .open, .blocked, .faulted => true,
         .empty, .deallocated, .unloading, .closed => false,
@@ -826,7 +846,9 @@ pub fn beginWrite(
     dimension.gate.setDrain(word.slot, .{});
     generation.writing = true;
     generation.writer_thread = thread;
-    dimension.endActivity();
+    dimension.activity = .none;
+    // Readers have nothing to learn from it.
+    if (dimension.sleepers > 0) dimension.announce();
     return .{
         .base = dimension.slots[word.slot].base,
         .size = generation.size,
@@ -849,11 +871,13 @@ fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!G
             return detail.fail(error.InvalidArgument, "it was loaded for reading only (mode r)");
         }
         const is_free = dimension.activity == .none and !generation.writing;
-        if (is_free and dimension.readers_owed == 0) return word;
-        if (!dimension.sleep(deadline)) {
+        const is_turn = dimension.readers_owed.load(.seq_cst) == 0 or dimension.turn.passed();
+        if (is_free and is_turn) return word;
+        if (deadline.passed()) {
             detail.views = dimension.holders(word.slot);
             return detail.fail(error.WaitTimeout, "another operation has exclusive access");
         }
+        _ = dimension.sleep(if (is_free) deadline.earlier(dimension.turn) else deadline);
     }
 }
 
@@ -889,7 +913,8 @@ fn endWriteLocked(
         return detail.fail(error.InvalidArgument, "the write was begun by another thread");
     }
     generation.writing = false;
-    dimension.readers_owed = dimension.readers_waiting;
+    dimension.turn = .in(transient_ns);
+    dimension.readers_owed.store(dimension.readers_waiting.load(.seq_cst), .seq_cst);
     const word = dimension.gate.read();
     // Otherwise somebody waits for this writer to be out, or took the generation from it.
     if (word.state == .blocked and word.slot == slot and dimension.activity == .none) {

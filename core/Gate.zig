@@ -72,8 +72,8 @@ pub const Drain = packed struct(u32) {
 pub const Entry = union(enum) {
     /// Inside what this word names.
     inside: Word,
-    /// This word admits nobody; no counter was touched.
-    refused: Word,
+    /// The gate admits nobody; no counter was touched.
+    refused,
     /// The word changed at the last moment: out again, as if the caller had left a view.
     left: Drain,
 };
@@ -97,20 +97,34 @@ pub fn setState(gate: *Gate, state: State) void {
 }
 
 pub inline fn enter(gate: *Gate, counters: *Counters, dimension: u32) Entry {
-    // A refused reader must not touch a counter: else newcomers that come and go without end
-    // could hold the sums apart for ever.
-    const seen: Word = @bitCast(gate.word.load(.monotonic));
-    if (seen.state != .open) return .{ .refused = seen };
-    counters.in(dimension, seen.slot);
+    const word = gate.look() orelse return .refused;
+    counters.in(dimension, word.slot);
+    if (gate.confirm(word)) return .{ .inside = word };
+    return .{ .left = gate.leave(counters, dimension, word.slot) };
+}
+
+/// The first look: null if the gate admits nobody. A refused reader must not touch a counter, else
+/// newcomers that come and go without end could hold the sums apart for ever.
+pub inline fn look(gate: *const Gate) ?Word {
+    const word: Word = @bitCast(gate.word.load(.monotonic));
+    return if (word.state == .open) word else null;
+}
+
+/// The second look, after `in` was moved: true if the caller is inside.
+pub inline fn confirm(gate: *const Gate, word: Word) bool {
     const again: Word = @bitCast(gate.word.load(.seq_cst));
-    if (again == seen) return .{ .inside = seen };
-    return .{ .left = gate.leave(counters, dimension, seen.slot) };
+    return again == word;
+}
+
+/// What, if anything, somebody is waiting for a slot to be empty for; for who has left it.
+pub inline fn drainOf(gate: *const Gate, slot: u1) Drain {
+    return @bitCast(gate.draining[slot].load(.seq_cst));
 }
 
 /// Leaves: what, if anything, somebody is waiting for this slot to be empty for.
 pub inline fn leave(gate: *Gate, counters: *Counters, dimension: u32, slot: u1) Drain {
     counters.out(dimension, slot);
-    return @bitCast(gate.draining[slot].load(.seq_cst));
+    return gate.drainOf(slot);
 }
 
 pub fn setDrain(gate: *Gate, slot: u1, drain: Drain) void {

@@ -75,7 +75,6 @@ pub fn load(
     detail: *Detail,
 ) Detail.Error!void {
     std.debug.assert(!generation.isFree());
-    detail.file_name = path;
 
     const access: os.Access = if (options.mode == .read_write) .read_write else .read;
     const file = os.open(path, access, &detail.code) catch {

@@ -236,8 +236,8 @@ fn addDimensions(manager: *Manager, options: *const Options, detail: *Detail) Er
         const name = spec.name orelse
             std.fmt.bufPrint(&buffer, "D{d:0>2}", .{index + 1}) catch unreachable; // 16 do
         detail.dimension = index;
-        detail.dimension_name = name;
         try checkName(name, detail);
+        detail.setDimensionName(name);
         for (slots) |slot| {
             os.carve(slot, &detail.code) catch {
                 return detail.refused(slot.size, "cannot divide the reserved address space");
@@ -256,8 +256,6 @@ fn checkName(name: []const u8, detail: *Detail) Error!void {
     const valid = name.len > 0 and name.len <= Dimension.name_size_max and
         std.unicode.utf8ValidateSlice(name) and std.mem.findScalar(u8, name, 0) == null;
     if (valid) return;
-    // It would not be fit to be quoted.
-    detail.dimension_name = "";
     return detail.fail(error.InvalidArgument, "a dimension's name is 1 to 63 bytes of UTF-8");
 }
 
@@ -309,10 +307,12 @@ pub fn close(
     if (on_views != .@"defer") {
         try manager.awaitViewsAndClose(on_views, timeout_ns, detail);
     } else try manager.markClosed(detail);
+    const charged = manager.budget.allocated.load(.monotonic);
     for (manager.dimensions()) |*dimension| dimension.close(detail);
+    const given = charged - manager.budget.allocated.load(.monotonic);
     manager.pool.close();
     manager.logPool();
-    manager.log(.close, 0);
+    manager.log(.close, given);
     manager.shared.moveOut(1);
 }
 
@@ -330,22 +330,16 @@ fn awaitViewsAndClose(
     timeout_ns: ?u64,
     detail: *Detail,
 ) Error!void {
-    const states = os.heap.alloc(Gate.State, manager.dimensions().len) catch {
-        return detail.refused(manager.dimensions().len, "cannot allocate memory to close with");
-    };
-    defer os.heap.free(states);
     const deadline: Deadline = .in(switch (on_views) {
         .refuse => Dimension.transient_ns,
         .wait, .@"defer" => timeout_ns,
     });
     var shut: u32 = 0;
-    errdefer for (manager.dimensions()[0..shut], states[0..shut]) |*dimension, state| {
-        dimension.revertClose(state);
-    };
+    errdefer for (manager.dimensions()[0..shut]) |*dimension| dimension.revertClose();
     for (manager.dimensions()) |*dimension| {
-        states[shut] = dimension.beginClose(on_views, deadline) orelse {
+        if (!dimension.beginClose(on_views, deadline)) {
             return inTheWay(dimension, 1, on_views, detail);
-        };
+        }
         shut += 1;
     }
     manager.counters.barrier();

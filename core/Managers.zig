@@ -30,17 +30,21 @@ var lock: Lock = .{};
 
 /// The open manager that a handle names, or one that was closed and has views left.
 pub inline fn find(handle: u64) ?*Manager {
+    const manager = memoryOf(handle) orelse return null;
+    return if (manager.handle.load(.acquire) == handle) manager else null;
+}
+
+/// The memory in which the manager of a handle stands or stood, whatever stands there now.
+pub inline fn memoryOf(handle: u64) ?*Manager {
     const parts: Handle = @bitCast(handle);
-    const manager = table[parts.index].load(.acquire) orelse return null;
-    if (manager.handle.load(.acquire) != handle) return null;
-    return manager;
+    return table[parts.index].load(.acquire);
 }
 
 /// True if a handle that `find` does not know was a manager's once.
 pub fn wasOpen(handle: u64) bool {
     const parts: Handle = @bitCast(handle);
     if (!parts.tag or parts.serial == 0) return false;
-    const manager = table[parts.index].load(.acquire) orelse return false;
+    const manager = memoryOf(handle) orelse return false;
     return parts.serial <= manager.serial.load(.acquire);
 }
 

@@ -58,7 +58,9 @@ def run_zig(slow: bool) -> tuple[int, int]:
     if unit := re.search(r"(\d+)/(\d+) tests passed(?: \((\d+) skipped)?", output):
         passed, total, skipped = (int(group or 0) for group in unit.groups())
         failed = total - passed - skipped
-    programs = re.findall(r"\+- test program \S+ (transitive failure|failure|success)", output)
+    # A step that fails stands above as well, with what it printed.
+    summary = output.partition("Build Summary:")[2]
+    programs = re.findall(r"\+- test program \S+ (transitive failure|failure|success)", summary)
     passed += programs.count("success")
     failed += len(programs) - programs.count("success")
     return passed, max(failed, int(code != 0))

@@ -32,6 +32,22 @@ ZIG = [Path(sys.executable).as_posix(), "-m", "ziglang"]
 # One binary for every CPython from 3.10 on, except those without the GIL: they have no such ABI.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+# What gives back what arrays hold, in C: a destructor in Python could be interrupted by Ctrl-C.
+DESTRUCTORS = """
+static void memmgr_python_release(memmgr_manager *manager, memmgr_view *view, void *data)
+{
+    (void)data;
+    memmgr_view_release(manager, view, NULL);
+}
+
+static void memmgr_python_write_end(memmgr_manager *manager, memmgr_write *write,
+                                    memmgr_error *error, void *data)
+{
+    (void)data;
+    memmgr_write_end(manager, write, error);
+}
+"""
+
 
 def cdef(header: str) -> str:
     """Returns the declarations and the integer constants of a header in the dialect of ours.
@@ -53,12 +69,14 @@ def make_ffi() -> cffi.FFI:
     """Returns the cffi builder of memmgr._native."""
     ffi = cffi.FFI()
     ffi.cdef(cdef((ROOT / "include" / "memmgr.h").read_text(encoding="utf-8")))
+    for prototype in re.findall(r"^static ([^{]*)", DESTRUCTORS, re.MULTILINE):
+        ffi.cdef(f"{prototype};")
     # The log function that Python hands to C.
     ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
     # What of the pools has to be C.
     ffi.cdef("int memmgr_python_extend(const char *);")
     pool = (Path(__file__).parent / "pool.c").read_text(encoding="utf-8")
-    ffi.set_source("memmgr._native", f"#include <memmgr.h>\n{pool}")
+    ffi.set_source("memmgr._native", f"#include <memmgr.h>\n{DESTRUCTORS}\n{pool}")
     return ffi
 
 

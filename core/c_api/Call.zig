@@ -89,9 +89,16 @@ pub fn member(call: *Call, comptime T: type, value: u32, reason: []const u8) Err
     return @import("std").enums.fromInt(T, value) orelse call.invalid(reason);
 }
 
-/// A struct of the caller's that the library fills.
+/// A struct of the caller's that the library fills. It is empty until then.
 pub fn output(call: *Call, comptime T: type, out: ?*T) Error!*T {
-    const checked = out orelse return call.invalid("an output is NULL");
+    const checked = try call.held(T, out);
+    sized.clear(T, checked);
+    return checked;
+}
+
+/// A struct of the caller's that the library filled before.
+pub fn held(call: *Call, comptime T: type, pointer: ?*T) Error!*T {
+    const checked = pointer orelse return call.invalid("a struct is NULL");
     try sized.check(T, checked.struct_size, &call.detail);
     return checked;
 }

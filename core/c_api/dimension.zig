@@ -104,8 +104,7 @@ fn readLayers(call: *Call, given: *const types.LoadOptions) Call.Error![]Layers.
     const first = given.layers orelse {
         return call.invalid("layers is NULL, but layer_count is not 0");
     };
-    const stride = first[0].struct_size;
-    const bytes: [*]const u8 = @ptrCast(first);
+    const layers: sized.Array(types.Layer) = try .of(&first[0], &call.detail);
     const specs = os.heap.alloc(Layers.Spec, given.layer_count) catch {
         const size = std.math.mul(usize, given.layer_count, @sizeOf(Layers.Spec));
         return call.detail.refused(size catch std.math.maxInt(u64), "cannot allocate memory " ++
@@ -113,14 +112,8 @@ fn readLayers(call: *Call, given: *const types.LoadOptions) Call.Error![]Layers.
     };
     errdefer os.heap.free(specs);
     for (specs, 0..) |*spec, index| {
-        if (stride % @alignOf(types.Layer) != 0) {
-            return call.invalid("layers[0].struct_size is not the size of the struct");
-        }
-        const layer: *const types.Layer = @ptrCast(@alignCast(bytes + index * stride));
-        try sized.check(types.Layer, layer.struct_size, &call.detail);
-        if (layer.struct_size != stride) {
-            return call.invalid("layers[…].struct_size is not the same in all of them");
-        }
+        try layers.checkElement(index, &call.detail);
+        const layer = layers.at(index);
         if (layer.rank > types.rank_max) return call.invalid("a layer has at most 32 axes");
         if (std.mem.findScalar(u8, &layer.name, 0) == null) {
             return call.invalid("a layer's name does not end with NUL");

@@ -46,52 +46,30 @@ fn open(
     if (given.read_timeout_ns != 0) {
         core.read_timeout_ns = try call.timeoutNs(given.read_timeout_ns);
     }
-    var specs: Specs = undefined;
+    var specs: sized.Array(types.DimensionSpec) = undefined;
     if (given.dimensions) |first| {
         if (given.dimension_count == 0) {
             return call.invalid("dimensions is given, but dimension_count is 0");
         }
-        specs = .{ .first = first, .stride = first[0].struct_size };
-        try specs.check(call, given.dimension_count);
-        core.spec = Specs.at;
+        specs = try .of(&first[0], &call.detail);
+        // A count that is refused below says nothing about how many there are.
+        const count = @min(given.dimension_count, types.dimensions_max);
+        for (0..count) |index| try specs.checkElement(index, &call.detail);
+        core.spec = specAt;
         core.spec_context = &specs;
     }
     const manager = try Manager.open(core, &call.detail);
     out.* = @ptrFromInt(manager.handle.load(.monotonic));
 }
 
-/// An array of the caller's, whose elements may be of an older or a newer size.
-const Specs = struct {
-    first: [*]const types.DimensionSpec,
-    stride: u32,
-
-    fn pointer(specs: *const Specs, index: u32) *const types.DimensionSpec {
-        const bytes: [*]const u8 = @ptrCast(specs.first);
-        return @ptrCast(@alignCast(bytes + @as(usize, index) * specs.stride));
-    }
-
-    fn check(specs: *const Specs, call: *Call, count: u32) Call.Error!void {
-        if (specs.stride % @alignOf(types.DimensionSpec) != 0) {
-            return call.invalid("dimensions[0].struct_size is not the size of the struct");
-        }
-        for (0..count) |index| {
-            const spec = specs.pointer(@intCast(index));
-            _ = try sized.read(types.DimensionSpec, spec, &call.detail);
-            if (spec.struct_size != specs.stride) {
-                return call.invalid("dimensions[…].struct_size is not the same in all of them");
-            }
-        }
-    }
-
-    fn at(context: ?*const anyopaque, index: u32) Manager.Spec {
-        const specs: *const Specs = @ptrCast(@alignCast(context.?));
-        const spec = specs.pointer(index);
-        return .{
-            .name = if (spec.name) |name| std.mem.span(name) else null,
-            .capacity = spec.capacity,
-        };
-    }
-};
+fn specAt(context: ?*const anyopaque, index: u32) Manager.Spec {
+    const specs: *const sized.Array(types.DimensionSpec) = @ptrCast(@alignCast(context.?));
+    const spec = specs.at(index);
+    return .{
+        .name = if (spec.name) |name| std.mem.span(name) else null,
+        .capacity = spec.capacity,
+    };
+}
 
 pub fn memmgr_manager_close(
     manager: ?*types.Manager,

@@ -40,22 +40,68 @@ pub fn check(comptime T: type, struct_size: u32, detail: *Detail) Detail.Error!v
 
 /// A copy of a struct of the caller's in today's shape.
 pub fn read(comptime T: type, source: *const T, detail: *Detail) Detail.Error!T {
-    const struct_size = source.struct_size;
-    try check(T, struct_size, detail);
+    try check(T, source.struct_size, detail);
+    try checkTail(T, source, detail);
     const bytes: [*]const u8 = @ptrCast(source);
-    if (struct_size > @sizeOf(T)) {
-        for (bytes[@sizeOf(T)..struct_size]) |byte| {
-            if (byte == 0) continue;
-            return detail.fail(error.InvalidArgument, "the struct has fields that this version " ++
-                "of the library does not know");
-        }
-    }
-    var copy: T = undefined;
-    const copy_bytes = std.mem.asBytes(&copy);
-    @memset(copy_bytes, 0);
-    const known = @min(struct_size, @sizeOf(T));
-    @memcpy(copy_bytes[0..known], bytes[0..known]);
+    var copy = std.mem.zeroes(T);
+    const known = @min(source.struct_size, @sizeOf(T));
+    @memcpy(std.mem.asBytes(&copy)[0..known], bytes[0..known]);
     return copy;
+}
+
+fn checkTail(comptime T: type, source: *const T, detail: *Detail) Detail.Error!void {
+    if (source.struct_size <= @sizeOf(T)) return;
+    const bytes: [*]const u8 = @ptrCast(source);
+    if (std.mem.allEqual(u8, bytes[@sizeOf(T)..source.struct_size], 0)) return;
+    return detail.fail(error.InvalidArgument, "the struct has fields that this version of the " ++
+        "library does not know");
+}
+
+/// An array of the caller's, whose elements are all of the size that the first one says.
+pub fn Array(comptime T: type) type {
+    return struct {
+        const Self = @This();
+
+        bytes: [*]const u8,
+        stride: u32,
+
+        pub fn of(first: *const T, detail: *Detail) Detail.Error!Self {
+            const stride = first.struct_size;
+            try check(T, stride, detail);
+            if (stride % @alignOf(T) != 0) {
+                return detail.fail(error.InvalidArgument, "struct_size is not the size of a " ++
+                    "struct: it would misalign the next one of the array");
+            }
+            return .{ .bytes = @ptrCast(first), .stride = stride };
+        }
+
+        pub fn at(array: Self, index: usize) *const T {
+            return @ptrCast(@alignCast(array.bytes + index * array.stride));
+        }
+
+        /// The same, of an array that the library fills.
+        pub fn place(array: Self, index: usize) *T {
+            return @constCast(array.at(index));
+        }
+
+        /// An element that is read: it must be of the array's size, and what is unknown zero.
+        pub fn checkElement(array: Self, index: usize, detail: *Detail) Detail.Error!void {
+            const element = array.at(index);
+            if (element.struct_size != array.stride) {
+                return detail.fail(error.InvalidArgument, "struct_size is not the same in all " ++
+                    "structs of the array");
+            }
+            return checkTail(T, element, detail);
+        }
+    };
+}
+
+/// Makes a struct of the caller's, which was checked, one with nothing in it.
+pub fn clear(comptime T: type, out: *T) void {
+    const struct_size = out.struct_size;
+    const bytes: [*]u8 = @ptrCast(out);
+    @memset(bytes[0..@min(struct_size, @sizeOf(T))], 0);
+    out.struct_size = struct_size;
 }
 
 /// Fills a struct of the caller's that was checked.

@@ -1,8 +1,8 @@
 //! Shims of the header's banners "Layer" and "View": the read path.
 //!
 //! `memmgr_view_acquire` and `memmgr_view_release` do what almost every call needs in a handful of
-//! loads, compares and one plain store; whatever does not fit that goes to a second function that
-//! starts over, waits if it must and explains itself.
+//! loads, compares and one plain store, and call nothing. Whatever does not fit that is the last
+//! thing they do: another function, which starts over, waits if it must and explains itself.
 
 const std = @import("std");
 const os = @import("../os.zig");
@@ -17,41 +17,54 @@ const sized = @import("sized.zig");
 const types = @import("types.zig");
 
 pub fn memmgr_view_acquire(
-    manager: ?*types.Manager,
-    dimension: u32,
-    offset: u64,
-    length: u64,
-    view_out: ?*types.View,
-    error_out: ?*types.Error,
-) callconv(.c) i32 {
-    if (acquireFast(manager, dimension, offset, length, view_out)) return 0;
-    return acquireSlow(manager, dimension, offset, length, view_out, error_out);
-}
-
-inline fn acquireFast(
     handle: ?*types.Manager,
     index: u32,
     offset: u64,
     length: u64,
     view_out: ?*types.View,
-) bool {
-    const out = view_out orelse return false;
-    if (out.struct_size < @sizeOf(types.View)) return false;
-    const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (index >= manager.dimension_count.load(.monotonic)) return false;
-    if (manager.tracking.load(.monotonic)) return false;
-    const dimension = &manager.all_dimensions[index];
-    const counters = &manager.counters;
-    const word = dimension.tryEnter(counters, index) orelse return false;
-    const slot = &dimension.gate.slots[word.slot];
-    const fits = offset <= slot.size and length <= slot.size - offset;
-    // The memory may have become another manager's between the first look and the entry.
-    if (!fits or manager.handle.load(.acquire) != @intFromPtr(handle)) {
-        dimension.leave(counters, index, word.slot);
-        return false;
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    const slow = acquireSlow;
+    const out = view_out orelse return slow(handle, index, offset, length, null, error_out);
+    const manager = Managers.find(@intFromPtr(handle)) orelse
+        return slow(handle, index, offset, length, out, error_out);
+    const is_plain = out.struct_size >= @sizeOf(types.View) and
+        index < manager.dimension_count.load(.monotonic) and !manager.tracking.load(.monotonic);
+    if (!is_plain) return slow(handle, index, offset, length, out, error_out);
+    const gate = &manager.all_dimensions[index].gate;
+    const word = gate.look() orelse return slow(handle, index, offset, length, out, error_out);
+    const row = manager.counters.own() orelse
+        return slow(handle, index, offset, length, out, error_out);
+
+    row.move(.in, index, word.slot);
+    const slot = &gate.slots[word.slot];
+    // What the slot shows is looked at only inside. And the memory may have become another
+    // manager's since the handle was looked at.
+    if (!gate.confirm(word) or offset > slot.size or length > slot.size - offset or
+        manager.handle.load(.acquire) != @intFromPtr(handle))
+    {
+        row.move(.out, index, word.slot);
+        return acquireLeft(handle, index, offset, length, out, error_out);
     }
     fill(out, handle, index, slot.base, offset, length, word);
-    return true;
+    return 0;
+}
+
+/// The caller was inside for a moment: somebody may wait for that to be over.
+noinline fn acquireLeft(
+    handle: ?*types.Manager,
+    index: u32,
+    offset: u64,
+    length: u64,
+    view_out: ?*types.View,
+    error_out: ?*types.Error,
+) i32 {
+    const dimension = &Managers.memoryOf(@intFromPtr(handle)).?.all_dimensions[index];
+    for (0..2) |slot| {
+        const drain = dimension.gate.drainOf(@intCast(slot));
+        if (drain.any()) dimension.afterLeaving(drain);
+    }
+    return acquireSlow(handle, index, offset, length, view_out, error_out);
 }
 
 inline fn fill(
@@ -80,7 +93,7 @@ const Token = packed struct(u64) {
     ticket: Tracker.Ticket = 0,
 };
 
-fn acquireSlow(
+noinline fn acquireSlow(
     manager: ?*types.Manager,
     index: u32,
     offset: u64,
@@ -88,7 +101,6 @@ fn acquireSlow(
     view_out: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
-    @branchHint(.cold);
     var call: Call = .begin(.acquire, error_out);
     return call.end(acquire(&call, manager, index, offset, length, view_out));
 }
@@ -101,7 +113,7 @@ fn acquire(
     length: u64,
     view_out: ?*types.View,
 ) Call.Error!void {
-    const out = try emptied(call, view_out);
+    const out = try call.output(types.View, view_out);
     const reader: Reader = try .enter(call, handle, index);
     errdefer reader.leave();
     const slot = &reader.dimension.gate.slots[reader.word.slot];
@@ -113,13 +125,6 @@ fn acquire(
     }
     fill(out, handle, index, slot.base, offset, length, reader.word);
     reader.track(out, null);
-}
-
-/// A view that is ready to be filled: if that fails, it is the empty view.
-fn emptied(call: *Call, view_out: ?*types.View) Call.Error!*types.View {
-    const out = try call.output(types.View, view_out);
-    out.* = .{ .struct_size = out.struct_size };
-    return out;
 }
 
 /// A thread inside a generation.
@@ -207,7 +212,7 @@ fn findLayer(
     name: ?[*:0]const u8,
     layer_out: ?*types.Layer,
 ) Call.Error!void {
-    const out = try emptiedLayer(call, layer_out);
+    const out = try call.output(types.Layer, layer_out);
     const text = try layerName(call, name);
     const reader: Reader = try .enter(call, handle, index);
     defer reader.leave();
@@ -219,14 +224,6 @@ fn layerName(call: *Call, name: ?[*:0]const u8) Call.Error![]const u8 {
     const text = std.mem.span(name orelse return call.invalid("name is NULL"));
     call.detail.setLayerName(text);
     return text;
-}
-
-fn emptiedLayer(call: *Call, layer_out: ?*types.Layer) Call.Error!*types.Layer {
-    const out = try call.output(types.Layer, layer_out);
-    const struct_size = out.struct_size;
-    sized.write(types.Layer, out, .{});
-    out.struct_size = struct_size;
-    return out;
 }
 
 pub fn memmgr_layer_at(
@@ -247,7 +244,7 @@ fn layerAt(
     index: u32,
     layer_out: ?*types.Layer,
 ) Call.Error!void {
-    const out = try emptiedLayer(call, layer_out);
+    const out = try call.output(types.Layer, layer_out);
     const reader: Reader = try .enter(call, handle, dimension);
     defer reader.leave();
     if (index >= reader.layers().items.len) {
@@ -277,8 +274,8 @@ fn acquireLayer(
     layer_out: ?*types.Layer,
     view_out: ?*types.View,
 ) Call.Error!void {
-    const out = try emptied(call, view_out);
-    const described = if (layer_out != null) try emptiedLayer(call, layer_out) else null;
+    const out = try call.output(types.View, view_out);
+    const described = if (layer_out != null) try call.output(types.Layer, layer_out) else null;
     const text = try layerName(call, name);
     const reader: Reader = try .enter(call, handle, dimension);
     errdefer reader.leave();
@@ -290,43 +287,55 @@ fn acquireLayer(
 }
 
 pub fn memmgr_view_release(
-    manager: ?*types.Manager,
+    handle: ?*types.Manager,
     view: ?*types.View,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    if (releaseFast(manager, view)) return 0;
-    return releaseRefused(manager, view, error_out);
-}
-
-inline fn releaseFast(handle: ?*types.Manager, view: ?*types.View) bool {
-    const held = view orelse return false;
-    if (held.struct_size < @sizeOf(types.View)) return false;
-    if (held.token[0] != @intFromPtr(handle)) return false;
+    const held = view orelse return releaseRefused(handle, view, error_out);
+    const manager = Managers.find(@intFromPtr(handle)) orelse
+        return releaseRefused(handle, view, error_out);
     const token: Token = @bitCast(held.token[1]);
-    if (!token.held or token.zero != 0) return false;
-    const manager = Managers.find(@intFromPtr(handle)) orelse return false;
-    if (held.dimension >= manager.dimension_count.load(.monotonic)) return false;
     const index = held.dimension;
+    const is_held = held.struct_size >= @sizeOf(types.View) and
+        held.token[0] == @intFromPtr(handle) and token.held and token.zero == 0 and
+        index < manager.dimension_count.load(.monotonic);
+    if (!is_held) return releaseRefused(handle, view, error_out);
     held.data = null;
     held.length = 0;
     held.token = .{ 0, 0 };
-    if (token.ticket != 0) manager.tracker.remove(token.ticket);
-    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
-    return true;
+    const row = manager.counters.own() orelse return releaseSlow(manager, index, token);
+    if (token.ticket != 0) return releaseSlow(manager, index, token);
+
+    row.move(.out, index, token.slot);
+    const dimension = &manager.all_dimensions[index];
+    const drain = dimension.gate.drainOf(token.slot);
+    return if (drain.any()) releaseAwaited(dimension, drain) else 0;
 }
 
-fn releaseRefused(
+/// Somebody waits for the slot that the caller has left.
+noinline fn releaseAwaited(dimension: *Dimension, drain: Gate.Drain) i32 {
+    dimension.afterLeaving(drain);
+    return 0;
+}
+
+/// A tracked view, or the thread's first move in this manager.
+noinline fn releaseSlow(manager: *Manager, index: u32, token: Token) i32 {
+    manager.tracker.remove(token.ticket);
+    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
+    return 0;
+}
+
+noinline fn releaseRefused(
     manager: ?*types.Manager,
     view: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
-    @branchHint(.cold);
     var call: Call = .begin(.release, error_out);
     return call.end(explainRelease(&call, manager, view));
 }
 
 fn explainRelease(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call.Error!void {
-    const held = try call.output(types.View, view);
+    const held = try call.held(types.View, view);
     if (held.token[0] == 0) return call.invalid("the view is not held");
     if (held.token[0] != @intFromPtr(handle)) {
         return call.invalid("the view is one of another manager");
@@ -361,24 +370,17 @@ fn getHolders(
     if (index != types.none) _ = try call.dimension(target, index);
     if (holders == null and capacity != 0) return call.invalid("holders is NULL");
     var list: HolderList = .{ .now_ns = os.nowNs() };
-    if (holders) |first| {
-        if (capacity > 0) {
-            const stride = first[0].struct_size;
-            try sized.check(types.Holder, stride, &call.detail);
-            list.bytes = @ptrCast(first);
-            list.stride = stride;
-            list.capacity = capacity;
-        }
+    if (capacity > 0) {
+        list.array = try .of(&holders.?[0], &call.detail);
+        list.capacity = capacity;
     }
     const filter = if (index == types.none) null else index;
     target.manager.tracker.each(filter, &list, HolderList.add);
     out.* = list.count;
 }
 
-/// An array of the caller's, whose elements may be of an older or a newer size.
 const HolderList = struct {
-    bytes: [*]u8 = undefined,
-    stride: usize = 0,
+    array: sized.Array(types.Holder) = undefined,
     capacity: usize = 0,
     count: usize = 0,
     now_ns: u64,
@@ -386,8 +388,8 @@ const HolderList = struct {
     fn add(list: *HolderList, ticket: Tracker.Ticket, holder: Tracker.Holder) void {
         defer list.count += 1;
         if (list.count >= list.capacity) return;
-        const out: *types.Holder = @ptrCast(@alignCast(list.bytes + list.count * list.stride));
-        out.struct_size = @intCast(list.stride);
+        const out = list.array.place(list.count);
+        out.struct_size = list.array.stride;
         sized.write(types.Holder, out, .{
             .dimension = holder.dimension,
             .layer = holder.layer orelse types.none,

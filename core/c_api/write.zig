@@ -25,7 +25,6 @@ fn begin(
     write_out: ?*types.Write,
 ) Call.Error!void {
     const out = try call.output(types.Write, write_out);
-    out.* = .{ .struct_size = out.struct_size };
     const target = try call.open(handle);
     const dimension = try call.dimension(target, index);
     if (flags & ~types.write_any_thread != 0) {
@@ -52,7 +51,7 @@ pub fn memmgr_write_end(
 }
 
 fn end(call: *Call, handle: ?*types.Manager, write: ?*types.Write) Call.Error!void {
-    const held = try call.output(types.Write, write);
+    const held = try call.held(types.Write, write);
     if (held.token[0] == 0) return call.invalid("the write was not begun, or has ended");
     if (held.token[0] != @intFromPtr(handle)) {
         return call.invalid("the write is one of another manager");

@@ -563,7 +563,7 @@ static void unknown_values(void)
         REFUSED(INVALID_ARGUMENT, manager, memmgr_manager_close(manager, value - 1, 0, &error));
         REFUSED(INVALID_ARGUMENT, manager,
                 memmgr_write_begin(manager, WRITABLE, value - 2, 0, &writer, &error));
-        open.flags = value | 8;
+        open.flags = value | 1u << 31;
         FAILS(INVALID_ARGUMENT, memmgr_manager_open(&open, &opened, &error));
         CHECK(opened == NULL);
     }
@@ -798,7 +798,7 @@ int main(void)
 {
     raw_file = file_fill("raw", 1, 5000);
     layers_file = file_layers("layers");
-    writable_file = file_fill("written", 1, 5000);
+    writable_file = file_fill("written", 1, WHOLE_PAGES);
     test.set_up = set_up;
     test.tear_down = tear_down;
     RUN(null_handle);

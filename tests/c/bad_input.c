@@ -163,15 +163,16 @@ static void unreadable_file(void)
 #endif
 }
 
+/* To be read by others, and not to be written by them. */
 static void read_only_file(void)
 {
     const char *path = file_fill("read-only", 1, 100);
     const memmgr_load_options options = load_options(MEMMGR_MODE_READ_WRITE, MEMMGR_FORMAT_AUTO);
 #ifdef _WIN32
-    CHECK(SetFileAttributesA(path, FILE_ATTRIBUTE_READONLY));
+    HANDLE reader = CreateFileA(path, GENERIC_READ, FILE_SHARE_READ, NULL, OPEN_EXISTING, 0, NULL);
     REFUSED(FILE_ACCESS, manager, memmgr_dimension_load(manager, EMPTY, path, &options, &error));
-    EQUAL(ERROR_ACCESS_DENIED, error.system_code);
-    CHECK(SetFileAttributesA(path, FILE_ATTRIBUTE_NORMAL));
+    EQUAL(ERROR_SHARING_VIOLATION, error.system_code);
+    CloseHandle(reader);
 #else
     const uid_t user = geteuid();
     memmgr_status status;
@@ -758,7 +759,7 @@ static void tear_down(void)
 int main(void)
 {
     raw_file = file_fill("raw", 1, 5000);
-    writable_file = file_fill("written", 1, 5000);
+    writable_file = file_fill("written", 1, WHOLE_PAGES);
     test.set_up = set_up;
     test.tear_down = tear_down;
     RUN(missing_file);

@@ -90,6 +90,9 @@ static inline const char *file_write(const char *name, const void *bytes, size_t
     return path;
 }
 
+/* A size for files that are written to: an emulator may map nothing else but whole pages so. */
+#define WHOLE_PAGES ((size_t)64 << 10)
+
 /* A raw file of `size` bytes of one value. */
 static inline const char *file_fill(const char *name, int value, size_t size)
 {

@@ -204,7 +204,7 @@ static void receive(const memmgr_log_record *record, void *user)
 static void make_records(void *unused)
 {
     (void)unused;
-    while (!atomic_load(&stop)) close_manager(open_manager(0));
+    while (!atomic_load(&stop)) OK(memmgr_dimension_evict(manager, 0, &error));
 }
 
 static int is_missing(receiver *receivers)
@@ -218,6 +218,8 @@ static void replaced_under_load(void)
     thread threads[4];
     const uint64_t end = now_ms() + 200;
     unsigned turn, index;
+    manager = open_manager(0);
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
     atomic_store(&stop, 0);
     for (index = 0; index < 4; index++) thread_start(&threads[index], make_records, NULL);
     for (turn = 0; now_ms() < end || (is_missing(receivers) && now_ms() < end + 10000); turn++) {
@@ -237,6 +239,7 @@ static void replaced_under_load(void)
     sleep_ms(20);
     atomic_store(&stop, 1);
     for (index = 0; index < 4; index++) thread_join(&threads[index]);
+    close_manager(manager);
     CHECK(!is_missing(receivers));
     EQUAL(0, atomic_load(&receivers[0].late));
     EQUAL(0, atomic_load(&receivers[1].late));

@@ -71,7 +71,7 @@ static void limit_exceeded(void)
         OK(memmgr_view_acquire(small, 1, 0, 1, &views[1], &error));
         OK(memmgr_dimension_reload(small, 0, layers_file, NULL, &error));
         FAILS(LIMIT_EXCEEDED, memmgr_dimension_reload(small, 1, layers_file, NULL, &error));
-        check_error(MEMMGR_OPERATION_RELOAD, "D02", "");
+        check_error(MEMMGR_OPERATION_RELOAD, "D02", layers_file);
         check_numbers(1 << 20, 3 << 20, 3 << 20);
         OK(memmgr_stats_get(small, &stats, &error));
         EQUAL(1, stats.refusals);
@@ -98,7 +98,7 @@ static void allocation(void)
 static void already_loaded(void)
 {
     FAILS(ALREADY_LOADED, memmgr_dimension_load(manager, 0, raw_file, NULL, &error));
-    check_error(MEMMGR_OPERATION_LOAD, "D01", "");
+    check_error(MEMMGR_OPERATION_LOAD, "D01", raw_file);
     EQUAL(0, error.dimension);
     EQUAL(0, error.system_code);
 }
@@ -263,8 +263,8 @@ static void names(void)
         const int known = status >= 0 && status <= (int32_t)count;
         CHECK((strcmp(memmgr_status_name(status), "unknown") != 0) == known);
     }
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_PRESSURE), "pressure") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_PRESSURE + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_GROW), "grow") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_GROW + 1), "unknown") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_NONE), "unknown") == 0);
 }
 

@@ -13,7 +13,7 @@
 
 #include <stdatomic.h>
 
-enum { DIMENSIONS = 4, SIZE = 64 << 10, WORDS = SIZE / 8, STAMPS = 8 };
+enum { DIMENSIONS = 4, REGION_SIZE = 64 << 10, WORDS = REGION_SIZE / 8, STAMPS = 8 };
 
 static memmgr_manager *manager;
 static uint64_t seed, duration_ms = 300;
@@ -26,7 +26,7 @@ static void set_up(void)
 {
     memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
     options.dimension_count = DIMENSIONS;
-    options.capacity = SIZE;
+    options.capacity = REGION_SIZE;
     options.read_timeout_ns = MEMMGR_FOREVER;
     OK(memmgr_manager_open(&options, &manager, &error));
     atomic_store(&stop, 0);
@@ -81,7 +81,7 @@ static uint64_t read_stamp(const memmgr_view *view)
 static int acquire(uint32_t dimension, memmgr_view *view, unsigned allowed)
 {
     const memmgr_status status =
-        memmgr_view_acquire(manager, dimension, 0, SIZE, view, &error);
+        memmgr_view_acquire(manager, dimension, 0, REGION_SIZE, view, &error);
     if (status == MEMMGR_OK) return 1;
     if (!(allowed & 1u << status) && atomic_fetch_add(&unexpected, 1) == 0)
         fprintf(stderr, "%s: %s\n", memmgr_status_name(status), error.message);
@@ -300,7 +300,7 @@ static void reload_under_fire(void)
     run_threads(100, read_versions, reload_next);
     OK(memmgr_stats_get(manager, &stats, &error));
     EQUAL(versions - 1, stats.reloads);
-    EQUAL(SIZE, stats.mapped);
+    EQUAL(REGION_SIZE, stats.mapped);
     EQUAL(stats.allocated, stats.reserved / 2);
 }
 
@@ -436,6 +436,40 @@ static void everything_at_once(void)
     EQUAL(0, stats.mapped);
 }
 
+/* Managers -------------------------------------------------------------------------------- */
+
+static void open_and_close(void *unused)
+{
+    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
+    (void)unused;
+    options.dimension_count = 3;
+    options.capacity = REGION_SIZE;
+    while (!atomic_load(&stop)) {
+        memmgr_manager *own;
+        memmgr_view view = MEMMGR_VIEW_INIT;
+        if (!OK(memmgr_manager_open(&options, &own, &error))) return;
+        OK(memmgr_dimension_load(own, 2, stamped[2], NULL, &error));
+        OK(memmgr_view_acquire(own, 2, 0, REGION_SIZE, &view, &error));
+        OK(memmgr_manager_close(own, MEMMGR_ON_VIEWS_DEFER, 0, &error));
+        if (read_stamp(&view) != 3) atomic_fetch_add(&unexpected, 1);
+        OK(memmgr_view_release(own, &view, &error));
+        atomic_fetch_add(&done, 1);
+    }
+}
+
+/* They come and go on every thread, each with its own addresses and its own end. */
+static void managers_at_once(void)
+{
+    memmgr_capabilities capabilities = MEMMGR_CAPABILITIES_INIT;
+    OK(memmgr_capabilities_get(&capabilities, &error));
+    if (!capabilities.atomic_placement) {
+        atomic_store(&done, 1);
+        skip("another thread may take an address that is given up for a moment");
+        return;
+    }
+    run_threads(8, open_and_close, NULL);
+}
+
 int main(int argc, char **argv)
 {
     static char names[STAMPS][20];
@@ -463,5 +497,6 @@ int main(int argc, char **argv)
     RUN(reload_under_fire);
     RUN(released_elsewhere);
     RUN(everything_at_once);
+    RUN(managers_at_once);
     return test_end();
 }

@@ -73,7 +73,7 @@ def environment() -> Iterator[dict[str, str]]:
 
 
 def need_for(command: str) -> None:
-    if os.name == "nt":
+    if os.name == "nt" or shutil.which("bash") is None:
         pytest.skip("the commands are those of a POSIX shell")
     if command.startswith("memmgr"):
         pytest.importorskip("click")

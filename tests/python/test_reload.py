@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from typing import Any
 
@@ -172,6 +173,7 @@ def test_many_loads_leave_nothing(manager: memmgr.Manager, files: Files) -> None
     paths = [files.npy(np.arange(100.0)), files.npy(np.arange(200.0), "b.npy")]
     manager.load("D01", paths[0])
     manager["D01"].unload()
+    gc.collect()  # what other tests left in cycles would go in between
     before = (len(process_map()), manager.stats().allocated)
     for _ in range(250):
         dimension = manager.load("D01", paths[0])

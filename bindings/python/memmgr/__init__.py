@@ -14,6 +14,7 @@ Sizes are in bytes, times in seconds. Every function may be called from any thre
 
 from __future__ import annotations
 
+from . import _interpreter as _interpreter
 from . import _log
 from ._dimension import Dimension
 from ._errors import (
@@ -34,6 +35,7 @@ from ._errors import (
     ViewsHeldError,
     WaitTimeoutError,
 )
+from ._holder import Holder
 from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
@@ -61,6 +63,7 @@ __all__ = [
     "FaultedError",
     "FileAccessError",
     "FormatError",
+    "Holder",
     "InvalidAccessError",
     "InvalidArgumentError",
     "Layer",

@@ -7,18 +7,23 @@ while a call of the same thread is under way.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from ._errors import CLASSES, MemmgrError
+from ._errors import CLASSES, MemmgrError, WaitTimeoutError
 from ._native import ffi, lib
 
 CData: TypeAlias = Any
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 _ERRNO_CODES = 1
+_FIRST_TURN_NS = 100_000_000
+_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
 _BY_STATUS = {getattr(lib, f"MEMMGR_ERR_{name.upper()}"): cls for name, cls in CLASSES.items()}
 
 
@@ -45,19 +50,40 @@ def call(function: Callable[..., int], *arguments: Any, paths: Sequence[Path | N
     spares = _spare.errors
     error = spares.pop() if spares else struct("memmgr_error")
     status = function(*arguments, error)
-    if status != lib.MEMMGR_OK:
-        raise _exception(status, error, paths)
+    if status:
+        raise exception(error, paths)
     spares.append(error)
 
 
-def _exception(status: int, error: CData, paths: Sequence[Path | None]) -> MemmgrError:
+def in_turns(wait: Callable[[int], None], timeout_ns: int) -> None:
+    """Calls `wait` for a part of the timeout at a time, until one of them does not time out.
+
+    Between two turns this thread is in Python, so that Ctrl-C is heard. Readers may get in there
+    too, so each turn is twice as long as the one before: sooner or later one is longer than any of
+    them stays. Without the GIL, what one thread made and another dropped goes when the first one
+    next runs, which an idle thread does not: there the collector is asked to see to it.
+    """
+    end_ns = None if timeout_ns == lib.MEMMGR_FOREVER else time.monotonic_ns() + timeout_ns
+    turn_ns = _FIRST_TURN_NS
+    while end_ns is None or turn_ns < (left_ns := end_ns - time.monotonic_ns()):
+        try:
+            return wait(turn_ns)
+        except WaitTimeoutError:
+            turn_ns *= 2
+            if not _gil_enabled():
+                gc.collect()
+    return wait(max(left_ns, 0))
+
+
+def exception(error: CData, paths: Sequence[Path | None] = ()) -> MemmgrError:
+    """What a failed call said, to be raised."""
     code = int(error.system_code)
     errno = strerror = winerror = None
     if code and codes_are_errno():
         errno, strerror = code, os.strerror(code)
     elif code:
         winerror, (_, strerror) = code, ffi.getwinerror(code)
-    return _BY_STATUS.get(status, MemmgrError)(
+    return _BY_STATUS.get(error.status, MemmgrError)(
         text(error.message),
         operation=text(lib.memmgr_operation_name(error.operation)),
         dimension=text(error.dimension_name) or None,

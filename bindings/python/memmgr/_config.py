@@ -43,4 +43,4 @@ def _parser() -> Any:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ImportError("reading TOML on Python 3.10 needs a package: pip install tomli")
+    raise ImportError("reading TOML on Python 3.10 needs a package: pip install 'memmgr[config]'")

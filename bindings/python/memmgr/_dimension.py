@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial as _partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -13,20 +14,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arguments import Path, encode, encode_path, nanoseconds
-from ._call import CData, call, struct
+from ._call import CData, call, in_turns, struct
 from ._dtypes import DType, numpy_dtype
 from ._errors import (
-    FormatError,
     InvalidArgumentError,
     MemmgrError,
     OutOfBoundsError,
     UnknownLayerError,
+    ViewsHeldError,
+    WaitTimeoutError,
 )
+from ._holder import Holder
 from ._layer import Layer, as_array
 from ._native import ffi, lib
-from ._pin import empty_view, memory
+from ._pin import EMPTY_VIEW as _EMPTY
+from ._pin import VIEW as _VIEW
+from ._pin import keeper as _keeper
+from ._pin import memory
+from ._pin import release as _release
 from ._stats import DimensionStats, Memory
-from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice, word
+from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
 from ._writer import Writer
 
 if TYPE_CHECKING:
@@ -38,33 +45,54 @@ Format: TypeAlias = Literal["auto", "raw", "npy", "safetensors"]
 OnViews: TypeAlias = Literal["refuse", "wait", "defer"]
 Layers: TypeAlias = "Iterable[Layer] | Mapping[str, Layer]"
 
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """All layers of one generation."""
-
-    generation: int
-    format: str
-    layers: Mapping[str, Layer]
+# Bound once: what is read with every view.
+_new_view = ffi.new
+_layer_acquire = lib.memmgr_layer_acquire
+_NULL = ffi.NULL
 
 
 @dataclasses.dataclass(frozen=True)
 class _Known:
-    """How to make an array of a layer, true of one generation."""
+    """How to make an array of a layer."""
 
     generation: int
     encoded: bytes
+    data: CData
+    length: int
     dtype: DType
     shape: tuple[int, ...]
     order: Literal["C", "F"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """A version of a file: what cannot change while it is loaded. 0 is none."""
+
+    number: int
+    data: CData
+    size: int
+    mode: int
+    format: int
+    layer_count: int
+    # Those that were asked for.
+    known: dict[str, _Known]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All layers of one generation."""
+
+    generation: Generation
+    layers: Mapping[str, Layer]
+
+
 class Cache:
-    """What was learned of a dimension's layers. Shared by all its `Dimension` objects; each entry
-    is checked against the generation of a view before it is believed."""
+    """What was learned of a dimension. Shared by all its `Dimension` objects and by all threads:
+    each may be replaced at any time, by an older one too, so whoever believes it compares its
+    generation's number with that of a view."""
 
     def __init__(self) -> None:
-        self.known: dict[str, _Known] = {}
+        self.generation = Generation(0, ffi.cast("uint8_t *", 0), 0, 0, 0, 0, {})
         self.table: Table | None = None
 
 
@@ -91,27 +119,28 @@ class Dimension:
 
         Its dtype and shape are the file's (see `layers`), its order too; `flags.aligned` is False
         where the file misaligns it. It pins the generation it is of until it and every array
-        derived from it are gone, which may be on any thread and after the manager was closed.
+        derived from it are gone, which may be on any thread and after the manager was closed. In a
+        Python without the GIL, what another thread than this one drops goes when this one next
+        runs, or the collector does.
 
         Waits for a writer, at most the manager's `read_timeout`.
         Raises NotLoadedError, UnknownLayerError, WaitTimeoutError, FaultedError. FormatError: NumPy
         has no type for the elements; `view` gives the bytes.
         """
-        known = self._cache.known.get(name)
-        if known is not None:
-            view = self._acquire(lib.memmgr_layer_acquire, known.encoded, ffi.NULL)
+        known = self._cache.generation.known.get(name)
+        while True:
+            if known is None:
+                known = self._learn(name)
+            view, data = self._acquire(known.data, name, _layer_acquire, known.encoded, _NULL)
             if view.generation == known.generation:
-                return _array(view, known)
-        encoded = encode(name, "layer name")
-        layer = struct("memmgr_layer")
-        view = self._acquire(lib.memmgr_layer_acquire, encoded, layer)
-        try:
-            known = self._learn(view.generation, encoded, Layer._from(layer))
-        except FormatError:
-            # The traceback will hold this frame, and would hold the pin with it.
-            ffi.release(view)
-            raise
-        return _array(view, known)
+                return as_array(
+                    memory(data, known.length),
+                    known.dtype,
+                    known.shape,
+                    known.order,
+                )
+            del view, data
+            known = None
 
     def view(
         self,
@@ -140,28 +169,33 @@ class Dimension:
         if length is None and shape is not None and min(shape, default=0) >= 0:
             length = math.prod(shape) * kind.itemsize
         self._check_range(offset, 0 if length is None else length)
+        # The end of the file is that of the one that is loaded now.
+        generation = self._generation() if length is None else self._cache.generation
         while True:
-            # What is not asked for is not looked up; what is, must be of the view's generation.
-            now: CData = self._now() if length is None or writable else None
-            size = max(now.file_size - offset, 0) if length is None else length
+            size = max(generation.size - offset, 0) if length is None else length
             axes = _axes(size, kind, shape)
+            pointer = generation.data + min(offset, generation.size)
             try:
-                view = self._acquire(lib.memmgr_view_acquire, offset, size)
+                view, data = self._acquire(pointer, None, lib.memmgr_view_acquire, offset, size)
             except OutOfBoundsError:
-                if length is None and self._now().generation != now.generation:
+                before, generation = generation, self._generation()
+                if length is None and generation is not before:
                     continue
                 raise
-            if now is not None and view.generation != now.generation:
+            if view.generation != generation.number:
+                del view, data
+                generation = self._generation()
                 continue
-            if writable and now.mode != lib.MEMMGR_MODE_COPY:
-                ffi.release(view)
+            if writable and generation.mode != lib.MEMMGR_MODE_COPY:
+                # The traceback will hold this frame, and would hold the pin with it.
+                ffi.release(data)
                 raise InvalidArgumentError(
                     f"writable views are for mode 'c', and dimension {self._name} is not loaded in "
                     "it: use write()",
                     operation="acquire",
                     dimension=self._name,
                 )
-            return as_array(memory(view, writable=writable), kind, axes)
+            return as_array(memory(data, size, writable=writable), kind, axes)
 
     @property
     def layers(self) -> Mapping[str, Layer]:
@@ -183,7 +217,8 @@ class Dimension:
         """Exclusive access: `with dimension.write() as w: w["layer"] *= 2`.
 
         timeout: seconds to wait, on entering the block, for views to be released and for other
-        writers; None: for ever. A thread that holds an array of the dimension waits for itself.
+        writers; None: for ever. A thread that holds an array of the dimension waits for itself,
+        or gets ViewsHeldError at once if the manager was opened with `track_views`.
         """
         return Writer(self, timeout)
 
@@ -285,6 +320,11 @@ class Dimension:
         """The dimension as it is at this moment. Makes no system call."""
         return DimensionStats._from(self._now())
 
+    def holders(self) -> list[Holder]:
+        """Who holds arrays of it, replaced versions included; nobody, if the manager was not
+        opened with `track_views`."""
+        return self._manager._list_holders(self._index)
+
     def memory(self) -> Memory:
         """How much of it is in memory. Walks through the process's map. Raises AllocationError:
         the system did not tell."""
@@ -308,18 +348,36 @@ class Dimension:
 
     # Inside ---------------------------------------------------------------------------------
 
-    def _call(self, function: Callable[..., int], *arguments: Any, **options: Any) -> None:
-        call(function, self._manager._handle, self._index, *arguments, **options)
+    def _call(
+        self, function: Callable[..., int], *arguments: Any, paths: Sequence[Path | None] = ()
+    ) -> None:
+        try:
+            call(function, self._manager._handle, self._index, *arguments, paths=paths)
+        except (ViewsHeldError, WaitTimeoutError) as error:
+            self._manager._tell_holders(error, self._index)
+            raise
 
     def _now(self) -> CData:
         c = struct("memmgr_dimension_stats")
         self._call(lib.memmgr_dimension_stats_get, c)
         return c
 
-    def _acquire(self, function: Callable[..., int], *arguments: Any) -> CData:
-        view = empty_view(self._manager._release)
-        self._call(function, *arguments, view)
-        return view
+    def _acquire(
+        self, data: CData, layer: str | None, function: Callable[..., int], *arguments: Any
+    ) -> tuple[CData, CData]:
+        """A view, and `data` as the pointer that keeps it: where it will be, if it turns out to be
+        of the generation the caller knows."""
+        manager, view = self._manager, _new_view(_VIEW, _EMPTY)
+        handle, holders = manager._handle, manager._holders
+        if holders is None:
+            pointer = _keeper(data, _partial(_release, handle, view))
+            call(function, handle, self._index, *arguments, view)
+        else:
+            pin = holders.pin(handle, view, layer)
+            pointer = _keeper(data, pin)
+            self._call(function, *arguments, view)
+            holders.add(pin)
+        return view, pointer
 
     def _check_range(self, offset: int, length: int) -> None:
         """Refuses what no C call could be asked for."""
@@ -332,35 +390,62 @@ class Dimension:
                 used=length,
             )
 
-    def _learn(self, generation: int, encoded: bytes, layer: Layer) -> _Known:
-        dtype = numpy_dtype(layer.dtype, layer=layer.name, dimension=self._name)
-        known = _Known(generation, encoded, dtype, layer.shape, layer.order)
-        self._cache.known[layer.name] = known
+    def _generation(self) -> Generation:
+        """What is loaded now, out of the cache if it is that."""
+        now = self._now()
+        generation = self._cache.generation
+        if generation.number != now.generation:
+            data = ffi.cast("uint8_t *", now.generation_address)
+            generation = Generation(
+                now.generation, data, now.file_size, now.mode, now.format, now.layer_count, {}
+            )
+            self._cache.generation = generation
+        return generation
+
+    def _learn(self, name: str) -> _Known:
+        encoded = encode(name, "layer name")
+        c = struct("memmgr_layer")
+        while True:
+            generation = self._generation()
+            view, data = self._acquire(generation.data, name, lib.memmgr_layer_acquire, encoded, c)
+            acquired = view.generation
+            # At once: what follows can fail, or wait for a writer who waits for this view.
+            ffi.release(data)
+            if acquired == generation.number:
+                break
+        layer = Layer._from(c)
+        known = _Known(
+            generation.number,
+            encoded,
+            generation.data + layer.offset,
+            layer.length,
+            numpy_dtype(layer.dtype, layer=layer.name, dimension=self._name),
+            layer.shape,
+            layer.order,
+        )
+        generation.known[name] = known
         return known
 
     def _table(self) -> Table:
         """All layers of one generation: read, and believed if it is the loaded one afterwards."""
         while True:
-            before = self._now()
+            generation = self._generation()
             table = self._cache.table
-            if table is not None and table.generation == before.generation:
+            if table is not None and table.generation.number == generation.number:
                 return table
             # At least one call, which is refused if nothing is loaded.
             layers = {}
             c = struct("memmgr_layer")
             try:
-                for index in range(before.layer_count if before.generation else 1):
+                for index in range(generation.layer_count if generation.number else 1):
                     self._call(lib.memmgr_layer_at, index, c)
                     layer = Layer._from(c)
                     layers[layer.name] = layer
             except UnknownLayerError:
                 # A reload put a file with fewer layers here meanwhile.
                 continue
-            if self._now().generation == before.generation:
-                table = Table(
-                    before.generation, word(FORMATS, before.format), MappingProxyType(layers)
-                )
-                self._cache.known.clear()
+            if self._now().generation == generation.number:
+                table = Table(generation, MappingProxyType(layers))
                 self._cache.table = table
                 return table
 
@@ -394,17 +479,15 @@ class Dimension:
     def _leave(
         self, function: Callable[..., int], on_views: OnViews, timeout: float | None
     ) -> None:
-        views = choice(ON_VIEWS, on_views, "on_views")
-        self._call(function, views, nanoseconds(timeout, "timeout"))
-
-
-def _array(view: CData, known: _Known) -> npt.NDArray[Any]:
-    return as_array(memory(view, writable=False), known.dtype, known.shape, known.order)
+        views, timeout_ns = choice(ON_VIEWS, on_views, "on_views"), nanoseconds(timeout, "timeout")
+        in_turns(lambda turn_ns: self._call(function, views, turn_ns), timeout_ns)
 
 
 def _axes(length: int, dtype: DType, shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """The shape of `length` bytes, with a -1 worked out; before anything is pinned."""
     count, rest = divmod(length, dtype.itemsize)
+    if shape is None and not rest:
+        return (count,)
     axes = (-1,) if shape is None else tuple(map(operator.index, shape))
     known = math.prod(n for n in axes if n != -1)
     if -1 in axes and known and count % known == 0:

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._holder import Holder
 
 __all__ = [
     "AllocationError",
@@ -42,6 +45,7 @@ class MemmgrError(MemoryError):
         requested, used, limit: what was asked for, what was in use, and the limit it ran into.
         offset: where in the file, of a `FormatError` or a `FaultedError`.
         views: how many views and writers were in the way.
+        holders: who held the views, oldest first, if the manager keeps track (`track_views`).
         system_code: errno on Linux and macOS, GetLastError on Windows.
         errno, strerror, winerror: the same in the terms of `OSError`.
         filename: the file, as the caller passed it.
@@ -56,6 +60,7 @@ class MemmgrError(MemoryError):
     limit: int
     offset: int
     views: int
+    holders: tuple[Holder, ...]
     system_code: int
     errno: int | None
     strerror: str | None
@@ -73,6 +78,7 @@ class MemmgrError(MemoryError):
         limit: int = 0,
         offset: int = 0,
         views: int = 0,
+        holders: tuple[Holder, ...] = (),
         system_code: int = 0,
         errno: int | None = None,
         strerror: str | None = None,
@@ -88,6 +94,7 @@ class MemmgrError(MemoryError):
         self.limit = limit
         self.offset = offset
         self.views = views
+        self.holders = holders
         self.system_code = system_code
         if isinstance(self, OSError):
             # Its fields are not in __dict__, and Windows derives errno from winerror here.

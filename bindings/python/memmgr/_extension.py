@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 
 from . import _native
-from ._call import _exception
+from ._call import exception
 from ._errors import MemmgrError
 from ._native import ffi, lib
 
@@ -50,5 +50,4 @@ def forget_refusal() -> None:
 
 
 def _error(address: int) -> MemmgrError:
-    error = ffi.cast("memmgr_error *", address)
-    return _exception(error.status, error, ())
+    return exception(ffi.cast("memmgr_error *", address))

@@ -112,6 +112,9 @@ class Layer:
         c.shape = self.shape
 
 
+_frombuffer = np.frombuffer
+
+
 def as_array(
     memory: memoryview, dtype: DType, shape: tuple[int, ...], order: Literal["C", "F"] = "C"
 ) -> npt.NDArray[Any]:
@@ -120,4 +123,8 @@ def as_array(
     frombuffer holds the memoryview itself. np.ndarray(buffer=…) would look through it at what is
     below, which is writable, and let the user set `flags.writeable`.
     """
-    return np.frombuffer(memory, dtype).reshape(shape, order=order)
+    array = _frombuffer(memory, dtype)
+    if len(shape) == 1:
+        return array
+    # Naming the usual order would cost as much as the rest of reshape.
+    return array.reshape(shape) if order == "C" else array.reshape(shape, order=order)

@@ -8,18 +8,25 @@ import json
 import operator
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ._arguments import Path, encode, integer, nanoseconds
-from ._call import call, struct, text
+from ._call import call, in_turns, struct, text
 from ._config import read_config
 from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
-from ._errors import InvalidAccessError, InvalidArgumentError, MemmgrError, UnknownDimensionError
+from ._errors import (
+    InvalidAccessError,
+    InvalidArgumentError,
+    MemmgrError,
+    UnknownDimensionError,
+    ViewsHeldError,
+    WaitTimeoutError,
+)
+from ._holder import Holder, Holders, tell
 from ._log import follow
 from ._native import ffi, lib
-from ._pin import releaser
 from ._pool import Pools
 from ._sizes import parse_size
 from ._stats import Memory, Stats
@@ -64,6 +71,9 @@ class Manager(Pools, Mapping[str, Dimension]):
     poison: fill blocks with 0xa5 when they are handed out and with 0x5a when they are freed.
     guard_pages: put each block at the end of pages of its own, so that a write beyond it is a
         fault at once. Both are for debugging.
+    track_views: keep track of who holds which array, for `holders` and in errors; each access
+        costs several times as much then. A thread that would wait for itself is told at once:
+        ViewsHeldError.
 
     Raises InvalidArgumentError. LimitExceededError: the regions do not fit the limit, or with
     `populate` the machine. AllocationError: the system refused.
@@ -81,6 +91,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         gate: Literal["auto", "atomic"] = "auto",
         poison: bool = False,
         guard_pages: bool = False,
+        track_views: bool = False,
     ) -> None:
         self._handle: Any = ffi.NULL
         self._closed = True
@@ -97,6 +108,8 @@ class Manager(Pools, Mapping[str, Dimension]):
             options.flags |= lib.MEMMGR_OPEN_POISON
         if guard_pages:
             options.flags |= lib.MEMMGR_OPEN_GUARD_PAGES
+        if track_views:
+            options.flags |= lib.MEMMGR_OPEN_TRACK_VIEWS
         # cffi keeps nothing alive for a struct: these names do, until the call is over.
         names: list[Any] = []
         if isinstance(dimensions, int):
@@ -119,7 +132,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         call(lib.memmgr_manager_open, options, handle_out)
         self._handle = handle_out[0]
         self._closed = False
-        self._release = releaser(self._handle)
+        self._holders = Holders() if track_views else None
         self._caches = [Cache() for _ in range(options.dimension_count)]
         self._names: dict[str, int] = {}
         c_stats = struct("memmgr_dimension_stats")
@@ -132,7 +145,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         """A manager from a TOML file, or from what such a file holds.
 
         Its keys are the options of the constructor; `dimensions` may be a table of names and
-        capacities, and `read_timeout = inf` is for ever. Python 3.10 needs the package tomli.
+        capacities, and `read_timeout = inf` is for ever. Python 3.10 needs memmgr[config].
 
         Raises FileAccessError: the file cannot be read. FormatError: it is not TOML.
         InvalidArgumentError: an unknown key. Otherwise as the constructor.
@@ -236,6 +249,21 @@ class Manager(Pools, Mapping[str, Dimension]):
         call(lib.memmgr_memory_get, self._handle, index, c)
         return Memory._from(c)
 
+    def holders(self) -> list[Holder]:
+        """Who holds arrays of all dimensions; nobody, if the manager does not keep track. Raises
+        InvalidAccessError: closed."""
+        return self._list_holders(lib.MEMMGR_NONE)
+
+    def _list_holders(self, index: int) -> list[Holder]:
+        if self._holders is None:
+            return []
+        return self._holders.list(self._handle, index, list(self._names))
+
+    def _tell_holders(self, error: ViewsHeldError | WaitTimeoutError, index: int) -> None:
+        # The manager may be closed meanwhile.
+        with contextlib.suppress(InvalidAccessError):
+            tell(error, self._list_holders(index))
+
     def dump(self) -> dict[str, Any]:
         """The whole state, as the library tells it in every language: budget, memory, and of each
         dimension its state, file, views and layers. Raises InvalidAccessError: closed."""
@@ -272,9 +300,17 @@ class Manager(Pools, Mapping[str, Dimension]):
         timeout_ns = nanoseconds(timeout, "timeout")
         if self._closed:
             return
-        # Refused if another thread was first.
-        with contextlib.suppress(InvalidAccessError):
-            call(lib.memmgr_manager_close, self._handle, views, timeout_ns)
+        try:
+            in_turns(
+                lambda turn_ns: call(lib.memmgr_manager_close, self._handle, views, turn_ns),
+                timeout_ns,
+            )
+        except (ViewsHeldError, WaitTimeoutError) as error:
+            self._tell_holders(error, lib.MEMMGR_NONE)
+            raise
+        except InvalidAccessError:
+            # Another thread was first.
+            pass
         self._closed = True
 
     @property
@@ -295,9 +331,10 @@ class Manager(Pools, Mapping[str, Dimension]):
         with contextlib.suppress(MemmgrError):
             self.close("defer")
 
-    def __del__(self) -> None:
-        # Nothing is unmapped at the interpreter's end: arrays may outlive this object there.
-        if not self._closed and not sys.is_finalizing():
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # Nothing is unmapped at the interpreter's end: arrays may outlive this object there, and
+        # the names of this module be gone.
+        if not self._closed and not is_finalizing():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.__exit__(None, None, None)
 

@@ -2,49 +2,35 @@
 
 A `Writer` and not an array is what `as` names, because that name outlives the block. The access
 itself is owned by the memory that arrays are made of: the block's end lets go of it, and the gate
-reopens there and then unless an array was kept.
+reopens there and then unless an array was kept. What ends the write is C, see `_pin`.
 """
 
 from __future__ import annotations
 
 import functools
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._arguments import nanoseconds
-from ._call import CData, call, struct
+from ._call import CData, exception, in_turns, struct
 from ._dtypes import numpy_dtype
 from ._errors import (
     InvalidAccessError,
     InvalidArgumentError,
-    MemmgrError,
     UnknownLayerError,
     ViewsHeldError,
 )
 from ._layer import as_array
 from ._native import ffi, lib
-from ._pin import memory
+from ._pin import keeper, memory
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._dimension import Dimension, Table
-
-
-_Outcome: TypeAlias = "list[MemmgrError | None]"
-
-
-def _end(handle: CData, outcome: _Outcome, write: CData) -> None:
-    """Ends a write and notes what came of it, for the end of the block if that is what called."""
-    try:
-        call(lib.memmgr_write_end, handle, write)
-    except MemmgrError as error:
-        outcome.append(error.with_traceback(None))
-    else:
-        outcome.append(None)
 
 
 class Writer:
@@ -65,7 +51,9 @@ class Writer:
         self._timeout_ns = nanoseconds(timeout, "timeout")
         self._memory: memoryview | None = None
         self._table: Table | None = None
-        self._outcome: _Outcome = []
+        # What the library says of the access, and of its end.
+        self._write: CData = None
+        self._error: CData = None
 
     def __enter__(self) -> Self:
         """Waits for the views of the dimension to be released, and shuts new readers out.
@@ -76,25 +64,8 @@ class Writer:
         """
         if self._memory is not None:
             raise InvalidArgumentError(f"{self!r} is in a block already", operation="write")
-        handle = self._dimension._manager._handle
-        while True:
-            # Layers are read before the gate closes: describing them waits for writers.
-            table = self._dimension._table()
-            outcome: _Outcome = []
-            write = ffi.gc(struct("memmgr_write"), functools.partial(_end, handle, outcome))
-            call(
-                lib.memmgr_write_begin,
-                handle,
-                self._dimension._index,
-                lib.MEMMGR_WRITE_ANY_THREAD,
-                self._timeout_ns,
-                write,
-            )
-            if write.generation == table.generation:
-                self._memory, self._table = memory(write, writable=True), table
-                self._outcome = outcome
-                return self
-            ffi.release(write)
+        in_turns(self._begin, self._timeout_ns)
+        return self
 
     def __exit__(
         self,
@@ -111,8 +82,10 @@ class Writer:
         self._memory = self._table = None
         if kind is not None:
             return
-        name = self._dimension.name
-        if not self._outcome:
+        if self._error.status:
+            raise exception(self._error)
+        if self._write.token[0]:
+            name = self._dimension.name
             raise ViewsHeldError(
                 f"an array of dimension {name} taken from its writer is kept after the block: "
                 "readers stay out until it is gone",
@@ -120,9 +93,6 @@ class Writer:
                 dimension=name,
                 views=1,
             )
-        failure = self._outcome[0]
-        if failure is not None:
-            raise failure
 
     def __getitem__(self, key: Any) -> npt.NDArray[Any]:
         """A writable array that shares the dimension's memory.
@@ -143,6 +113,23 @@ class Writer:
     def __repr__(self) -> str:
         state = "inert" if self._memory is None else "writing"
         return f"<memmgr.Writer of {self._dimension.name}, {state}>"
+
+    def _begin(self, timeout_ns: int) -> None:
+        dimension = self._dimension
+        while True:
+            # Layers are read before the gate closes: describing them waits for writers.
+            table = dimension._table()
+            write, error = struct("memmgr_write"), struct("memmgr_error")
+            end = functools.partial(
+                lib.memmgr_python_write_end, dimension._manager._handle, write, error
+            )
+            data = keeper(table.generation.data, end)
+            dimension._call(lib.memmgr_write_begin, lib.MEMMGR_WRITE_ANY_THREAD, timeout_ns, write)
+            if write.generation == table.generation.number:
+                self._write, self._error, self._table = write, error, table
+                self._memory = memory(data, write.length, writable=True)
+                return
+            ffi.release(data)
 
     def _open(self) -> tuple[memoryview, Table]:
         data, table = self._memory, self._table
@@ -173,7 +160,7 @@ class Writer:
         data, table = self._open()
         if len(table.layers) == 1:
             return self._layer(next(iter(table.layers)))
-        if table.format == "raw":
+        if table.generation.format == lib.MEMMGR_FORMAT_RAW:
             return as_array(data, np.dtype(np.uint8), (len(data),))
         raise InvalidArgumentError(
             f"dimension {self._dimension.name} has a header and {len(table.layers)} layers: "
