@@ -12,6 +12,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Lock = @import("Lock.zig");
 const Manager = @import("Manager.zig");
+const fork = @import("fork.zig");
 
 const Atomic = std.atomic.Value;
 
@@ -56,6 +57,23 @@ pub fn leaveThread(index: u32) void {
     }
 }
 
+/// See `fork`: holds still whatever is here and works in the child.
+pub fn beginFork() void {
+    lock.lock();
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse break;
+        manager.pool.beginFork();
+    }
+}
+
+pub fn endFork(stage: os.ForkStage) void {
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse break;
+        manager.pool.endFork(stage);
+    }
+    lock.unlock();
+}
+
 /// See `Pool.recall`.
 pub fn recallBlocks() void {
     for (&table) |*entry| {
@@ -67,6 +85,7 @@ pub fn recallBlocks() void {
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
 /// Nobody finds it until `publish`.
 pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {
+    try fork.watch(detail);
     lock.lock();
     defer lock.unlock();
     const capacity = std.math.ceilPowerOfTwoAssert(u32, @max(dimension_count, 16));

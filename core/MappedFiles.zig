@@ -19,7 +19,8 @@ pub const Entry = struct {
 /// Enough that a bucket stays short with thousands of dimensions.
 const bucket_count = 1024;
 
-var lock: Lock = .{};
+/// Public for `fork`.
+pub var lock: Lock = .{};
 var buckets: [bucket_count]?*Entry = @splat(null);
 
 fn bucketOf(device: u64, inode: u64) *?*Entry {

@@ -402,6 +402,11 @@ fn revoke(pool: *Pool, handle: u64, detail: *Detail) Error!void {
         pool.revoking.unlock();
         return closed(detail);
     }
+    pool.callIn();
+}
+
+/// Under `revoking`.
+fn callIn(pool: *Pool) void {
     const caches = pool.caches[0..threads.limit()];
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
@@ -423,6 +428,23 @@ fn revoke(pool: *Pool, handle: u64, detail: *Detail) Error!void {
 fn endRevoke(pool: *Pool) void {
     for (&pool.depots) |*depot| depot.lock.unlock();
     pool.revoking.unlock();
+}
+
+/// Nobody is in the middle of anything until the end: all locks are held, and the blocks of all
+/// threads are in the depots.
+pub fn beginFork(pool: *Pool) void {
+    pool.revoking.lock();
+    pool.callIn();
+    pool.spans_lock.lock();
+}
+
+pub fn endFork(pool: *Pool, stage: os.ForkStage) void {
+    if (stage == .in_child) for (pool.caches[0..threads.limit()]) |*entry| {
+        // Who is gone may just have looked whether it may go in, but could not.
+        if (entry.load(.acquire)) |cache| cache.hot.busy.store(0, .monotonic);
+    };
+    pool.spans_lock.unlock();
+    pool.endRevoke();
 }
 
 /// Between `revoke` and its end: gives back every slab without a live block; returns the bytes.

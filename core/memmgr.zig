@@ -16,6 +16,7 @@ pub const MappedFiles = @import("MappedFiles.zig");
 pub const Pool = @import("Pool.zig");
 pub const Tracker = @import("Tracker.zig");
 pub const dtype = @import("dtype.zig");
+pub const fork = @import("fork.zig");
 pub const formats = @import("formats.zig");
 pub const os = @import("os.zig");
 pub const threads = @import("threads.zig");
@@ -37,6 +38,7 @@ test {
     _ = Pool;
     _ = Tracker;
     _ = dtype;
+    _ = fork;
     _ = formats;
     _ = os;
     _ = threads;

@@ -91,6 +91,9 @@ pub const Capabilities = struct {
 /// A multiple of every page size and of every granularity.
 pub const arena_unit = 64 << 10;
 
+/// The moments of a fork, each on the thread that forks: before it, and after it in both processes.
+pub const ForkStage = enum { before, in_parent, in_child };
+
 /// Every system call that can be refused, for the switch that makes them fail.
 pub const Call = simulated.Call;
 
@@ -212,6 +215,9 @@ pub const processBarrier: fn () void = backend.processBarrier;
 /// the system has no room for it.
 pub const atThreadExit: fn (hook: *const fn (argument: usize) void, argument: usize) bool =
     backend.atThreadExit;
+/// Has `hook` called at every stage of every fork from now on; called once in a process. Nothing is
+/// ever called where processes cannot be forked. False: the system has no room for it.
+pub const atFork: fn (hook: *const fn (stage: ForkStage) void) bool = backend.atFork;
 
 /// General-purpose memory for what is not on a hot path: layer tables, names.
 pub const heap: std.mem.Allocator = backend.heap;

@@ -142,6 +142,15 @@ fn release(own: u32) void {
     _ = taken[own / 64].fetchAnd(~(@as(u64, 1) << bit), .release);
 }
 
+/// In the child of a fork: all threads but the calling one are gone, and have handed on theirs.
+pub fn forgetOthers() void {
+    const own = index();
+    for (&taken, 0..) |*word, word_index| {
+        const bit = if (own / 64 == word_index) @as(u64, 1) << @intCast(own % 64) else 0;
+        word.store(bit, .release);
+    }
+}
+
 /// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
 fn handOn(own: usize) void {
     current().index = crowd;

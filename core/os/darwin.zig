@@ -43,6 +43,7 @@ pub const open = posix.open;
 pub const close = posix.close;
 pub const readAt = posix.readAt;
 pub const atThreadExit = posix.atThreadExit;
+pub const atFork = posix.atFork;
 pub const heap = posix.heap;
 
 // Machine ---------------------------------------------------------------------------------------

@@ -33,6 +33,11 @@ const c = struct {
     ) c_int;
     extern "c" fn pthread_key_delete(key: Key) c_int;
     extern "c" fn pthread_setspecific(key: Key, value: ?*const anyopaque) c_int;
+    extern "c" fn pthread_atfork(
+        before: *const fn () callconv(.c) void,
+        in_parent: *const fn () callconv(.c) void,
+        in_child: *const fn () callconv(.c) void,
+    ) c_int;
 };
 
 const MAP = std.c.MAP;
@@ -323,6 +328,25 @@ fn exitKey() ?Key {
 
 fn callExitHook(value: *anyopaque) callconv(.c) void {
     exit_hook.load(.acquire).?(@intFromPtr(value) - 1);
+}
+
+var fork_hook: std.atomic.Value(?*const fn (stage: os.ForkStage) void) = .init(null);
+
+pub fn atFork(hook: *const fn (stage: os.ForkStage) void) bool {
+    fork_hook.store(hook, .release);
+    return c.pthread_atfork(callBefore, callInParent, callInChild) == 0;
+}
+
+fn callBefore() callconv(.c) void {
+    fork_hook.load(.acquire).?(.before);
+}
+
+fn callInParent() callconv(.c) void {
+    fork_hook.load(.acquire).?(.in_parent);
+}
+
+fn callInChild() callconv(.c) void {
+    fork_hook.load(.acquire).?(.in_child);
 }
 
 const contract = @import("contract.zig");

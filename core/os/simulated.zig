@@ -117,6 +117,7 @@ pub fn Backend(comptime native: type) type {
         pub const futexWakeOne = native.futexWakeOne;
         pub const processBarrier = native.processBarrier;
         pub const atThreadExit = native.atThreadExit;
+        pub const atFork = native.atFork;
         pub const heap = native.heap;
 
         pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {

@@ -816,6 +816,11 @@ pub fn atThreadExit(hook: *const fn (argument: usize) void, argument: usize) boo
     return win.FlsSetValue(index, @ptrFromInt(argument + 1)) != 0;
 }
 
+/// Processes are not forked here.
+pub fn atFork(_: *const fn (stage: os.ForkStage) void) bool {
+    return true;
+}
+
 fn callExitHook(value: ?*anyopaque) callconv(.winapi) void {
     exit_hook.load(.acquire).?(@intFromPtr(value) - 1);
 }

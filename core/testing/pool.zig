@@ -649,3 +649,74 @@ test "pool: closing while threads allocate and free loses no block" {
         try testing.expectEqual(null, Managers.find(fixture.handle));
     }
 }
+
+test "pool: the child of a fork finds the pools of its parent in good order" {
+    if (builtin.os.tag == .windows) return error.SkipZigTest;
+    const c = struct {
+        extern "c" fn fork() c_int;
+        extern "c" fn alarm(seconds: c_uint) c_uint;
+        extern "c" fn waitpid(process: c_int, status: *c_int, options: c_int) c_int;
+        extern "c" fn _exit(status: c_int) noreturn;
+    };
+    const Racer = struct {
+        fixture: *Fixture,
+        done: Atomic(bool) = .init(false),
+        failed: Atomic(u32) = .init(0),
+
+        fn run(racer: *@This()) void {
+            var mine = racer.fixture.*;
+            var size: usize = 1;
+            while (!racer.done.load(.monotonic)) : (size = size * 7 % 100_003) {
+                const block = mine.alloc(size) catch break;
+                mine.free(block) catch break;
+            } else return;
+            _ = racer.failed.fetchAdd(1, .monotonic);
+        }
+
+        /// What a child does. Blocks of threads that are gone stay live, at most one of each.
+        fn live(fixture: *Fixture, kept: []const u8) !void {
+            if (!std.mem.allEqual(u8, kept, 5)) return error.Overwritten;
+            var blocks: [300][]u8 = undefined;
+            for (&blocks, 0..) |*block, index| {
+                block.* = try fixture.alloc(1 + index * 300);
+                @memset(block.*, 1);
+            }
+            for (blocks) |block| try fixture.free(block);
+            try fixture.freePointer(@constCast(kept.ptr));
+            if (fixture.manager.pool.stats().blocks > 8) return error.BlocksLost;
+            _ = try fixture.trim();
+            // Each of them keeps its slab, of which none is larger.
+            if (fixture.charged() > 8 * 8 * size_classes.size_max) return error.NotGivenBack;
+            var own: Fixture = try .open(.{});
+            try own.free(try own.alloc(64));
+            own.close();
+            fixture.close();
+        }
+    };
+    for ([_]bool{ false, true }) |gate_atomic| {
+        var fixture: Fixture = try .open(.{ .gate_atomic = gate_atomic });
+        defer fixture.close();
+        const kept = try fixture.alloc(64);
+        @memset(kept, 5);
+        var racer: Racer = .{ .fixture = &fixture };
+        var threads: [8]std.Thread = undefined;
+        for (&threads) |*thread| thread.* = try .spawn(.{}, Racer.run, .{&racer});
+        for (0..20) |_| {
+            const child = c.fork();
+            if (child == 0) {
+                _ = c.alarm(20);
+                Racer.live(&fixture, kept) catch c._exit(1);
+                c._exit(0);
+            }
+            var status: c_int = -1;
+            try testing.expectEqual(child, c.waitpid(child, &status, 0));
+            try testing.expectEqual(0, status);
+        }
+        racer.done.store(true, .monotonic);
+        for (threads) |thread| thread.join();
+        try testing.expectEqual(0, racer.failed.load(.monotonic));
+        try testing.expect(std.mem.allEqual(u8, kept, 5));
+        try fixture.free(kept);
+        try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
+    }
+}

@@ -1,0 +1,40 @@
+//! A fork of the process: the child is to find nothing half done.
+//!
+//! It has one thread, and memory in which all others stopped somewhere. So the thread that forks
+//! first takes every lock of what is to work in the child, in the order in which locks nest, and
+//! waits for who is inside without one; both processes then let go of them. What was taken care of
+//! works in the child as in the parent: opening managers, and the pools of those there are. Whoever
+//! adds a part brings the three stages of `os.ForkStage`, and its place in the order.
+//!
+//! Blocks that threads had which are gone are live for ever. A fork within a signal handler waits
+//! for what it interrupted: there is none to be made (`docs/THREADS.md`).
+
+const std = @import("std");
+const os = @import("os.zig");
+const Detail = @import("Detail.zig");
+const Managers = @import("Managers.zig");
+const MappedFiles = @import("MappedFiles.zig");
+const threads = @import("threads.zig");
+
+var watched: std.atomic.Value(bool) = .init(false);
+
+/// From the first call on, forks are taken care of.
+pub fn watch(detail: *Detail) Detail.Error!void {
+    if (watched.swap(true, .acq_rel) or os.atFork(onFork)) return;
+    watched.store(false, .release);
+    return detail.refused(0, "the system has no room for what is to be done when it forks");
+}
+
+fn onFork(stage: os.ForkStage) void {
+    switch (stage) {
+        .before => {
+            Managers.beginFork();
+            MappedFiles.lock.lock();
+        },
+        .in_parent, .in_child => {
+            if (stage == .in_child) threads.forgetOthers();
+            MappedFiles.lock.unlock();
+            Managers.endFork(stage);
+        },
+    }
+}
