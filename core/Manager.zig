@@ -445,14 +445,13 @@ pub fn unload(
 pub fn allocBlock(
     manager: *Manager,
     handle: u64,
-    size: usize,
-    alignment: usize,
+    request: Pool.Request,
     detail: *Detail,
 ) Error![*]u8 {
     defer manager.reportPool();
-    const block = manager.pool.alloc(handle, size, alignment, detail) catch |err|
+    const block = manager.pool.alloc(handle, request, detail) catch |err|
         return manager.refusal(err, detail);
-    manager.log(.alloc, size);
+    manager.log(.alloc, request.size);
     return block;
 }
 
@@ -584,7 +583,13 @@ fn reportPressure(manager: *Manager) void {
 
 /// The warning comes before the caller learns of the refusal.
 fn refusal(manager: *Manager, err: Error, detail: *const Detail) Error {
-    if (err == error.LimitExceeded) manager.logAt(.warning, .pressure, detail.requested, 0);
+    if (err != error.LimitExceeded or !Log.isOn(.warning)) return err;
+    var made = manager.event(.pressure, detail.requested);
+    made.level = .warning;
+    // Of what refused: it may be the pools' limit, or a capacity.
+    made.allocated = detail.used;
+    made.limit = detail.limit;
+    Log.write(made);
     return err;
 }
 

@@ -118,18 +118,32 @@ pub inline fn tryAlloc(handle: u64, size: usize, out: *?*anyopaque) bool {
     return cache.pop(size_classes.number(size), out);
 }
 
-/// `alignment` is a power of two, 16 to the page.
-pub fn alloc(
-    pool: *Pool,
-    handle: u64,
+pub const Request = struct {
     size: usize,
-    alignment: usize,
-    detail: *Detail,
-) Error![*]u8 {
+    /// A power of two, 16 to the page.
+    alignment: usize = size_classes.alignment_min,
+    zeroed: bool = false,
+};
+
+pub fn alloc(pool: *Pool, handle: u64, request: Request, detail: *Detail) Error![*]u8 {
+    return pool.tryToAlloc(handle, request, detail) catch |err| pool.refusal(err);
+}
+
+fn tryToAlloc(pool: *Pool, handle: u64, request: Request, detail: *Detail) Error![*]u8 {
     try pool.ensureOpen(handle, detail);
-    const block = try pool.allocAny(handle, @max(size, 1), alignment, detail);
-    if (pool.options.poison) @memset(block[0..size], poison_live);
+    const block = try pool.allocAny(handle, @max(request.size, 1), request.alignment, detail);
+    if (request.zeroed) {
+        pool.clear(block, request.size);
+    } else if (pool.options.poison) @memset(block[0..request.size], poison_live);
     return block;
+}
+
+/// Makes a new block zeros, without touching what the system has just given.
+fn clear(pool: *Pool, block: [*]u8, size: usize) void {
+    const spans = &pool.spans;
+    const granule = Spans.granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(block)).?;
+    const is_large = spans.classOf(granule) == size_classes.large;
+    if (is_large) spans.clearLarge(granule, size) else @memset(block[0..size], 0);
 }
 
 /// What fills blocks that are handed out, and those that are freed.
@@ -165,7 +179,7 @@ fn allocAny(
             try pool.revoke(handle, detail);
             defer pool.endRevoke();
             _ = pool.giveBackFree();
-            return pool.allocFrom(class, detail) catch |final| pool.refusal(final);
+            return pool.allocFrom(class, detail);
         },
         else => err,
     };
@@ -215,8 +229,7 @@ fn allocLarge(
             try pool.revoke(handle, detail);
             defer pool.endRevoke();
             _ = pool.giveBackFree();
-            return pool.allocRun(handle, size, alignment, detail) catch |final|
-                pool.refusal(final);
+            return pool.allocRun(handle, size, alignment, detail);
         },
         else => err,
     };
@@ -247,7 +260,7 @@ pub fn allocBatch(
 ) Error!void {
     for (blocks, 0..) |*block, index| {
         if (tryAlloc(handle, size, block)) continue;
-        block.* = pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
+        block.* = pool.alloc(handle, .{ .size = size }, detail) catch |err| {
             for (blocks[0..index]) |*taken| {
                 var ignored: Detail = .{};
                 pool.free(handle, taken.*.?, &ignored) catch unreachable;
@@ -268,15 +281,27 @@ pub fn resize(
 ) Error![*]u8 {
     const room = try pool.sizeOf(block, detail);
     const bytes: [*]u8 = @ptrCast(block);
-    if (size <= room and (size >= room / 2 or room == size_classes.alignment_min)) return bytes;
-    const moved = pool.alloc(handle, size, size_classes.alignment_min, detail) catch |err| {
+    if (size <= room) {
+        const stays_large = @min(size, room) > size_classes.size_max;
+        if (stays_large and !pool.options.guard_pages) return pool.shrinkLarge(block, size, detail);
+        if (size >= room / 2 or room == size_classes.alignment_min) return bytes;
+    }
+    const moved = pool.tryToAlloc(handle, .{ .size = size }, detail) catch |err| {
         // There is room enough where it is.
-        return if (size <= room and err != error.InvalidAccess) bytes else err;
+        if (size <= room and err != error.InvalidAccess) return bytes;
+        return pool.refusal(err);
     };
     const kept = @min(size, room);
     @memcpy(moved[0..kept], bytes[0..kept]);
     try pool.free(handle, block, detail);
     return moved;
+}
+
+fn shrinkLarge(pool: *Pool, block: *anyopaque, size: usize, detail: *Detail) Error![*]u8 {
+    pool.spans_lock.lock();
+    defer pool.spans_lock.unlock();
+    pool.spans.shrinkLarge(try pool.spans.find(block, detail), size);
+    return @ptrCast(block);
 }
 
 pub fn sizeOf(pool: *Pool, block: *const anyopaque, detail: *Detail) Error!usize {
@@ -565,7 +590,7 @@ pub const Class = struct {
 pub fn describeClass(pool: *Pool, index: u32) Class {
     var class: Class = .{
         .block_size = size_classes.sizeOf(index),
-        .slab_size = @as(u64, Depot.slabLength(index)) * Spans.span_size,
+        .slab_size = Depot.slabLength(index) * Spans.spanSize(),
     };
     if (pool.phase.load(.acquire) == .idle) return class;
     const depot = &pool.depots[index];
@@ -611,7 +636,7 @@ pub fn stats(pool: *Pool) Stats {
     {
         pool.spans_lock.lock();
         defer pool.spans_lock.unlock();
-        total.free_bytes = @as(u64, pool.spans.kept_count) * Spans.span_size;
+        total.free_bytes = pool.spans.kept_count * Spans.spanSize();
     }
     for (0..class_count) |index| {
         const class = pool.describeClass(@intCast(index));

@@ -160,7 +160,7 @@ pub const reserveArena: fn (size: usize, code: *i64) Error![*]u8 = backend.reser
 /// Gives back a whole arena, with what memory is in it.
 pub const unreserveArena: fn (base: [*]u8, size: usize) void = backend.unreserveArena;
 /// Makes a part of an arena readable and writable: zeros where it was not, unchanged where it was.
-/// Parts are multiples of `arena_unit`.
+/// Parts are whole pages.
 pub const take: fn (base: [*]u8, size: usize, code: *i64) Error!void = backend.take;
 /// Makes a part that was taken zeros again, without memory until it is touched. It stays readable
 /// meanwhile, except on Windows.

@@ -245,7 +245,7 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 #define MEMMGR_LOG_ERROR 40
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
- * threshold and every refusal by the budget a WARNING, written before the call returns. */
+ * threshold and every refusal by a limit a WARNING, written before the call returns. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */
@@ -254,7 +254,8 @@ typedef struct memmgr_log_record {
     uint32_t operation;
     /* Index of the dimension, or MEMMGR_NONE. */
     uint32_t dimension;
-    /* Bytes this event is about, bytes the budget holds after it, and the budget's limit. */
+    /* Bytes this event is about, bytes the budget holds after it, and the budget's limit; of a
+     * refusal, the limit that refused, and what is used of it. */
     uint64_t bytes;
     uint64_t allocated;
     uint64_t limit;
@@ -675,9 +676,11 @@ MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write 
  * slabs, which are charged when they are taken and stay charged while any of their memory is kept;
  * free slabs are kept for the next request until memmgr_pool_trim, or until a charge would be
  * refused otherwise. Blocks that are live when the manager is closed stay valid, keep what they
- * need of it, and can be freed as before. */
+ * need of it, and can be freed as before. The child of a fork can use the pools of its parent. */
 
-/* Hands out a block of at least size bytes, aligned to 16, with any content. A size of 0 is 1.
+/* Hands out a block of at least size bytes, aligned to 16, with any content. A size of 0 is 1. The
+ * room of a block is at most 15 bytes or an eighth of it larger than what was asked for (beyond
+ * 64 KiB, less than a page, where that is more).
  * Ownership: the block is the caller's until memmgr_block_free.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (the manager was closed), LIMIT_EXCEEDED
  * (of the pools or of the budget: limit tells which), ALLOCATION. Since: 0.1. */
@@ -689,6 +692,12 @@ MEMMGR_API memmgr_status memmgr_block_alloc(memmgr_manager *manager, size_t size
 MEMMGR_API memmgr_status memmgr_block_alloc_aligned(memmgr_manager *manager, size_t size,
                                                     size_t alignment, void **block_out,
                                                     memmgr_error *error);
+
+/* The same, of zeros. Pages that the system has just given are zeros, and are not touched.
+ * Threads, errors: as memmgr_block_alloc. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_block_alloc_zeroed(memmgr_manager *manager, size_t size,
+                                                   size_t alignment, void **block_out,
+                                                   memmgr_error *error);
 
 /* Hands out count blocks of the same size, or none.
  * blocks_out: room for count pointers. Threads, errors: as memmgr_block_alloc. Since: 0.1. */

@@ -224,10 +224,15 @@ static void *numpy_malloc(void *context, size_t size)
 
 static void *numpy_calloc(void *context, size_t count, size_t size)
 {
+    Handler *handler = context;
+    void *block;
+    ERROR(error);
     if (size != 0 && count > SIZE_MAX / size)
         return NULL;
-    void *block = numpy_malloc(context, count * size);
-    return block ? memset(block, 0, count * size) : NULL;
+    if (memmgr_block_alloc_zeroed(handler->manager, count * size, handler->alignment, &block,
+                                  &error) != MEMMGR_OK)
+        tell_aside("note_refusal", &error);
+    return block;
 }
 
 static void numpy_free(void *context, void *block, size_t size)

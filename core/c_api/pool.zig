@@ -21,7 +21,7 @@ pub fn memmgr_block_alloc(
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
     if (allocFast(manager, size, block_out)) return 0;
-    return allocSlow(manager, size, alignment_min, block_out, error_out);
+    return allocSlow(manager, .{ .size = size }, block_out, error_out);
 }
 
 inline fn allocFast(manager: ?*types.Manager, size: usize, block_out: ?*?*anyopaque) bool {
@@ -36,40 +36,47 @@ pub fn memmgr_block_alloc_aligned(
     block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    return allocSlow(manager, size, alignment, block_out, error_out);
+    const request: Pool.Request = .{ .size = size, .alignment = alignment };
+    return allocSlow(manager, request, block_out, error_out);
+}
+
+pub fn memmgr_block_alloc_zeroed(
+    manager: ?*types.Manager,
+    size: usize,
+    alignment: usize,
+    block_out: ?*?*anyopaque,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    const request: Pool.Request = .{ .size = size, .alignment = alignment, .zeroed = true };
+    return allocSlow(manager, request, block_out, error_out);
 }
 
 fn allocSlow(
     manager: ?*types.Manager,
-    size: usize,
-    alignment: usize,
+    request: Pool.Request,
     block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
 ) i32 {
     @branchHint(.cold);
     var call: Call = .begin(.alloc, error_out);
     if (block_out) |out| out.* = null;
-    return call.end(alloc(&call, manager, size, alignment, block_out));
+    return call.end(alloc(&call, manager, request, block_out));
 }
 
 fn alloc(
     call: *Call,
     manager: ?*types.Manager,
-    size: usize,
-    alignment: usize,
+    request: Pool.Request,
     block_out: ?*?*anyopaque,
 ) Call.Error!void {
     const out = block_out orelse return call.invalid("block_out is NULL");
     const target = try call.open(manager);
-    if (!std.math.isPowerOfTwo(alignment) or alignment > os.pageSize()) {
+    if (@popCount(request.alignment) != 1 or request.alignment > os.pageSize()) {
         return call.invalid("an alignment is a power of two, and at most the page size");
     }
-    out.* = try target.manager.allocBlock(
-        target.handle,
-        size,
-        @max(alignment, alignment_min),
-        &call.detail,
-    );
+    var checked = request;
+    checked.alignment = @max(request.alignment, alignment_min);
+    out.* = try target.manager.allocBlock(target.handle, checked, &call.detail);
 }
 
 pub fn memmgr_block_alloc_batch(
@@ -123,7 +130,7 @@ fn resize(
     out.* = if (block) |old|
         try target.manager.resizeBlock(target.handle, old, size, &call.detail)
     else
-        try target.manager.allocBlock(target.handle, size, alignment_min, &call.detail);
+        try target.manager.allocBlock(target.handle, .{ .size = size }, &call.detail);
 }
 
 pub fn memmgr_block_free(

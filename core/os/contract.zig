@@ -211,11 +211,11 @@ test "committed memory is zero each time" {
 }
 
 test "an arena's parts are zero when taken, unchanged when taken again, and can be given back" {
-    const unit = os.arena_unit;
+    const unit = os.pageSize();
     var code: i64 = 0;
-    const base = try os.reserveArena(4 * unit, &code);
-    defer os.unreserveArena(base, 4 * unit);
-    try testing.expect(std.mem.isAligned(@intFromPtr(base), unit));
+    const base = try os.reserveArena(4 * os.arena_unit, &code);
+    defer os.unreserveArena(base, 4 * os.arena_unit);
+    try testing.expect(std.mem.isAligned(@intFromPtr(base), os.arena_unit));
     for (0..2) |_| {
         try os.take(base + unit, 2 * unit, &code);
         const part = base[unit .. 3 * unit];

@@ -17,8 +17,9 @@ const Atomic = std.atomic.Value;
 const Error = Detail.Error;
 const Magazine = Magazines.Magazine;
 
-/// A slab has room for so many blocks, unless the limit leaves no room for the slab.
+/// A slab has room for so many blocks and is so large, unless the limit leaves no room for it.
 const slab_blocks_min = 8;
+const slab_size_min = 64 << 10;
 
 lock: Lock,
 /// Held while `spans` is used; taken after `lock`.
@@ -55,8 +56,11 @@ pub fn init(depot: *Depot, class: u32, spans: *Spans, spans_lock: *Lock) void {
 
 /// Spans of a slab.
 pub fn slabLength(class: u32) u32 {
-    const bytes = slab_blocks_min * size_classes.sizeOf(class);
-    return @intCast(std.math.divCeil(usize, bytes, Spans.span_size) catch unreachable);
+    return spansFor(@max(slab_blocks_min * size_classes.sizeOf(class), slab_size_min));
+}
+
+fn spansFor(bytes: usize) u32 {
+    return @intCast(std.math.divCeil(usize, bytes, Spans.spanSize()) catch unreachable);
 }
 
 /// Blocks here: found free, or carved and never handed out.
@@ -175,7 +179,7 @@ fn carve(depot: *Depot) u32 {
 /// The first span of the slab that is carved.
 fn bump_first(depot: *const Depot) u32 {
     const last = depot.bump_granule - 1;
-    return depot.spans.spans[last / Spans.granules_per_span].first;
+    return depot.spans.spans[last / Spans.granulesPerSpan()].first;
 }
 
 fn magazinesFor(depot: *const Depot, blocks: u32) u32 {
@@ -183,7 +187,7 @@ fn magazinesFor(depot: *const Depot, blocks: u32) u32 {
 }
 
 fn blocksOf(class: u32, length: u32) u32 {
-    return @intCast(@as(usize, length) * Spans.span_size / size_classes.sizeOf(class));
+    return @intCast(length * Spans.spanSize() / size_classes.sizeOf(class));
 }
 
 /// Takes a slab: the usual one, or the smallest if the limit leaves room for that.
@@ -192,8 +196,8 @@ fn grow(depot: *Depot, detail: *Detail) Error!void {
     defer depot.spans_lock.unlock();
     const length = slabLength(depot.class);
     depot.growBy(length, detail) catch |err| {
-        if (err != error.LimitExceeded or length == 1) return err;
-        try depot.growBy(1, detail);
+        if (err != error.LimitExceeded) return err;
+        try depot.growBy(spansFor(size_classes.sizeOf(depot.class)), detail);
     };
 }
 
@@ -210,7 +214,7 @@ fn growBy(depot: *Depot, length: u32, detail: *Detail) Error!void {
     const first = try depot.spans.take(depot.class, length, 0, detail);
     depot.slabs += 1;
     depot.capacity += blocks;
-    depot.bump_granule = first * Spans.granules_per_span;
+    depot.bump_granule = first * Spans.granulesPerSpan();
     depot.bump_left = blocks;
 }
 
@@ -227,7 +231,7 @@ fn countIn(depot: *Depot, magazine: *Magazine, count: u32) void {
 
 fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
     const spans = depot.spans.spans;
-    return &spans[spans[granule / Spans.granules_per_span].first];
+    return &spans[spans[granule / Spans.granulesPerSpan()].first];
 }
 
 /// What `Span.free` says of a slab that goes.
@@ -282,5 +286,5 @@ pub fn dropSlab(depot: *Depot, first: u32) void {
     const count = depot.magazinesFor(blocks) + @intFromBool(depot.slabs == 0);
     depot.spans.magazines.guaranteed -= count;
     if (span.carved < blocks) depot.bump_left = 0;
-    depot.spans.release(first);
+    depot.spans.release(first, span.length);
 }

@@ -1,4 +1,4 @@
-//! The address range of a manager's pools, cut into spans of 64 KiB, and what each is used for.
+//! The address range of a manager's pools, cut into spans, and what each is used for.
 //!
 //! A span is reserved (addresses only), kept (free, but charged and readable), or used: by a slab
 //! or by one large block. A span that is not reserved is charged to the limit of the pools and to
@@ -22,11 +22,9 @@ const Spans = @This();
 const Atomic = std.atomic.Value;
 const Error = Detail.Error;
 
-pub const span_size = os.arena_unit;
 pub const granule_size = size_classes.alignment_min;
-pub const granules_per_span = span_size / granule_size;
 /// Granules are numbered with 32 bits.
-const count_max = 1 << (32 - std.math.log2_int(usize, granules_per_span));
+const granules_max: u64 = 1 << 32;
 /// The range is a multiple of it.
 const large_page_size = 2 << 20;
 
@@ -39,7 +37,18 @@ pub inline fn live(class: u32) State {
     return @intCast(class + 1);
 }
 
-/// Of the first span of a slab or of a large block; of the others only `first` and `marked`.
+/// An eighth of the largest class, so that a large block, too, is at most an eighth larger than
+/// what was asked for; or the page, where that is more.
+pub fn spanSize() usize {
+    return @max(size_classes.size_max / 8, os.pageSize());
+}
+
+pub fn granulesPerSpan() u32 {
+    return @intCast(spanSize() / granule_size);
+}
+
+/// Of the first span of a slab, of a large block, or of a guard; of the others only `first`,
+/// `marked` and `dirty`.
 pub const Span = extern struct {
     first: u32,
     /// In spans.
@@ -49,8 +58,10 @@ pub const Span = extern struct {
     /// Of these, found free while free slabs are looked for.
     free: u32,
     class: u32,
-    /// Of spans: some of its states are not `none`.
+    /// Some of its states are not `none`.
     marked: bool,
+    /// It was used since the system gave it: there may be more than zeros in it.
+    dirty: bool,
 };
 
 arena: []u8,
@@ -86,8 +97,9 @@ const Layout = struct {
 
     fn of(limit: u64) Layout {
         const bytes = std.mem.alignForward(u64, 2 *| @min(limit, 1 << 60), large_page_size);
-        const count: u32 = @intCast(std.math.clamp(bytes / span_size, 2, count_max));
-        const blocks = @as(usize, count) * span_size;
+        const count_max = granules_max / granulesPerSpan();
+        const count: u32 = @intCast(std.math.clamp(bytes / spanSize(), 2, count_max));
+        const blocks = @as(usize, count) * spanSize();
         const words = std.mem.alignForward(usize, count, 64) / 8;
         var layout: Layout = undefined;
         layout.count = count;
@@ -95,7 +107,7 @@ const Layout = struct {
         layout.spans = layout.states + blocks / granule_size;
         layout.free = layout.spans + @as(usize, count) * @sizeOf(Span);
         layout.kept = layout.free + words;
-        layout.magazines = std.mem.alignForward(usize, layout.kept + words, span_size);
+        layout.magazines = std.mem.alignForward(usize, layout.kept + words, os.arena_unit);
         // A quarter for the smallest blocks, and what threads have at hand.
         layout.end = layout.magazines + blocks / 4 + blocks / 16 + (64 << 20);
         return layout;
@@ -159,7 +171,7 @@ pub inline fn granuleAt(base: [*]u8, count: usize, pointer: usize) ?u32 {
 }
 
 pub fn granules(spans: *const Spans) usize {
-    return @as(usize, spans.count) * granules_per_span;
+    return @as(usize, spans.count) * granulesPerSpan();
 }
 
 /// The granule of a live block.
@@ -180,11 +192,11 @@ pub fn classOf(spans: *const Spans, granule: u32) u32 {
 
 /// Bytes of room of a live block.
 pub fn room(spans: *const Spans, granule: u32) usize {
-    const span = granule / granules_per_span;
     const class = spans.classOf(granule);
     if (class != size_classes.large) return size_classes.sizeOf(class);
-    const length = @atomicLoad(u32, &spans.spans[span].length, .monotonic);
-    return @as(usize, length) * span_size - @as(usize, granule % granules_per_span) * granule_size;
+    const span = &spans.spans[granule / granulesPerSpan()];
+    const length = @atomicLoad(u32, &span.length, .monotonic);
+    return length * spanSize() - granule % granulesPerSpan() * @as(usize, granule_size);
 }
 
 // Spans -----------------------------------------------------------------------------------------
@@ -204,38 +216,40 @@ pub fn take(spans: *Spans, class: u32, length: u32, guard: u32, detail: *Detail)
     spans.high_water = @max(spans.high_water, first + length + guard);
     for (spans.spans[first..][0..length], first..) |*span, index| {
         if (span.marked) {
-            const states = spans.states[index * granules_per_span ..][0..granules_per_span];
+            const states = spans.states[index * granulesPerSpan() ..][0..granulesPerSpan()];
             @memset(std.mem.sliceAsBytes(states), 0);
         }
-        span.* = .{
-            .first = first,
-            .length = length,
-            .carved = 0,
-            .free = 0,
-            .class = class,
-            .marked = class != size_classes.large,
-        };
+        span.first = first;
+        span.marked = class != size_classes.large;
     }
-    spans.spans[first].marked = true;
+    const head = &spans.spans[first];
+    head.length = length;
+    head.carved = 0;
+    head.free = 0;
+    head.class = class;
+    head.marked = true;
+    if (guard > 0) {
+        spans.spans[first + length].class = size_classes.large;
+        spans.spans[first + length].length = guard;
+    }
     return first;
 }
 
 fn takeReserved(spans: *Spans, length: u32, guard: u32, detail: *Detail) Error!u32 {
     const charged = spans.charged.load(.monotonic);
-    const all = @as(u64, length) * span_size;
+    const all = length * spanSize();
     // Kept spans within the run are paid for; but if all of them were not enough, nothing is.
-    if (all -| @as(u64, spans.kept_count) * span_size > spans.limit -| charged) {
+    if (all -| spans.kept_count * spanSize() > spans.limit -| charged) {
         return spans.refuse(all, detail);
     }
     const first = spans.findRun(spans.free, length + guard) orelse {
         return detail.refused(all, "the pools have no run of addresses that is long enough");
     };
     const kept = countBits(spans.kept, first, length);
-    const bytes = @as(u64, length - kept) * span_size;
+    const bytes = (length - kept) * spanSize();
     if (bytes > spans.limit -| charged) return spans.refuse(bytes, detail);
     try spans.budget.tryCharge(bytes, detail);
-    const base = spans.arena.ptr + @as(usize, first) * span_size;
-    os.take(base, @intCast(all), &detail.code) catch {
+    os.take(spans.arena.ptr + first * spanSize(), all, &detail.code) catch {
         spans.budget.uncharge(bytes);
         return detail.refused(bytes, "the system refuses memory for a slab");
     };
@@ -256,11 +270,11 @@ fn refuse(spans: *Spans, bytes: u64, detail: *Detail) Error {
 }
 
 /// A run is free from now on, and kept.
-pub fn release(spans: *Spans, first: u32) void {
-    const length = spans.spans[first].length;
+pub fn release(spans: *Spans, first: u32, length: u32) void {
     setBits(spans.free, first, length, true);
     setBits(spans.kept, first, length, true);
     spans.kept_count += length;
+    for (spans.spans[first..][0..length]) |*span| span.dirty = true;
 }
 
 /// Gives every kept span back to the system, and its charge; returns the bytes.
@@ -276,10 +290,11 @@ pub fn giveKept(spans: *Spans) u64 {
 }
 
 fn giveRun(spans: *Spans, first: u32, length: u32) u64 {
-    const bytes = @as(usize, length) * span_size;
+    const bytes = length * spanSize();
     var ignored: i64 = 0;
     // What the system will not take back stays kept.
-    os.give(spans.arena.ptr + @as(usize, first) * span_size, bytes, &ignored) catch return 0;
+    os.give(spans.arena.ptr + first * spanSize(), bytes, &ignored) catch return 0;
+    for (spans.spans[first..][0..length]) |*span| span.dirty = false;
     setBits(spans.kept, first, length, false);
     spans.kept_count -= length;
     _ = spans.charged.fetchSub(bytes, .monotonic);
@@ -291,7 +306,8 @@ fn giveRun(spans: *Spans, first: u32, length: u32) u64 {
 /// Once nothing is charged and nobody holds a magazine: gives the tables' memory back, too.
 pub fn reset(spans: *Spans) void {
     spans.magazines.reset();
-    const used = std.mem.alignForward(usize, spans.high_water * granules_per_span, span_size);
+    const states_count = @as(usize, spans.high_water) * granulesPerSpan();
+    const used = std.mem.alignForward(usize, states_count, os.pageSize());
     if (used == 0) return;
     var ignored: i64 = 0;
     const states: [*]u8 = @ptrCast(spans.states);
@@ -310,25 +326,54 @@ pub fn allocLarge(
     guard: bool,
     detail: *Detail,
 ) Error!u32 {
-    const bytes = @as(u64, size) +| (span_size - 1);
-    const length = std.math.cast(u32, bytes / span_size) orelse std.math.maxInt(u32) / 2;
+    const length = lengthOf(size);
     const first = try spans.take(size_classes.large, length, @intFromBool(guard), detail);
-    const all = @as(usize, length) * span_size;
+    const all = length * spanSize();
     const offset = if (guard) std.mem.alignBackward(usize, all - size, alignment) else 0;
-    const granule: u32 = @intCast((@as(usize, first) * span_size + offset) / granule_size);
+    const granule: u32 = @intCast((first * spanSize() + offset) / granule_size);
     _ = spans.large_blocks.fetchAdd(1, .monotonic);
     _ = spans.large_bytes.fetchAdd(all - offset, .monotonic);
     spans.states[granule].store(live(size_classes.large), .release);
     return granule;
 }
 
+fn lengthOf(size: usize) u32 {
+    const length = (size +| (spanSize() - 1)) / spanSize();
+    return std.math.cast(u32, length) orelse std.math.maxInt(u32) / 2;
+}
+
+/// Keeps what the first `size` bytes of a block need. Not of one with a guard.
+pub fn shrinkLarge(spans: *Spans, granule: u32, size: usize) void {
+    const first = granule / granulesPerSpan();
+    const head = &spans.spans[first];
+    const length = lengthOf(size);
+    const cut = head.length - length;
+    @atomicStore(u32, &head.length, length, .monotonic);
+    _ = spans.large_bytes.fetchSub(cut * spanSize(), .monotonic);
+    spans.release(first + length, cut);
+}
+
+/// Makes the first `size` bytes of a block zeros, where they may not be. For who has the block.
+pub fn clearLarge(spans: *const Spans, granule: u32, size: usize) void {
+    const first = granule / granulesPerSpan();
+    var bytes = spans.address(granule)[0..size];
+    // With a guard the block begins within its first span.
+    var part = spanSize() - granule % granulesPerSpan() * @as(usize, granule_size);
+    for (spans.spans[first..][0..spans.spans[first].length]) |*span| {
+        part = @min(part, bytes.len);
+        if (span.dirty) @memset(bytes[0..part], 0);
+        bytes = bytes[part..];
+        part = spanSize();
+    }
+}
+
 pub fn freeLarge(spans: *Spans, granule: u32, guard: bool) void {
-    const first = granule / granules_per_span;
+    const first = granule / granulesPerSpan();
     _ = spans.large_blocks.fetchSub(1, .monotonic);
     _ = spans.large_bytes.fetchSub(spans.room(granule), .monotonic);
     spans.states[granule].store(free_block, .release);
     const length = spans.spans[first].length;
-    spans.release(first);
+    spans.release(first, length);
     if (!guard) return;
     setBits(spans.free, first + length, 1, true);
     // So that a use after the free is a fault, too.
@@ -375,17 +420,35 @@ fn findRun(spans: *const Spans, bits: []const u64, length: u32) ?u32 {
     return null;
 }
 
+/// The words that a run of bits is in, and which bits of each.
+const Words = struct {
+    index: u32,
+    end: u32,
+
+    fn of(first: u32, length: u32) Words {
+        return .{ .index = first, .end = first + length };
+    }
+
+    fn next(words: *Words) ?struct { index: u32, mask: u64 } {
+        if (words.index == words.end) return null;
+        const shift: u6 = @intCast(words.index % 64);
+        const count = @min(64 - @as(u32, shift), words.end - words.index);
+        defer words.index += count;
+        const ones = @as(u64, std.math.maxInt(u64)) >> @intCast(64 - count);
+        return .{ .index = words.index / 64, .mask = ones << shift };
+    }
+};
+
 fn setBits(bits: []u64, first: u32, length: u32, value: bool) void {
-    for (first..first + length) |index| {
-        const bit = @as(u64, 1) << @intCast(index % 64);
-        if (value) bits[index / 64] |= bit else bits[index / 64] &= ~bit;
+    var words: Words = .of(first, length);
+    while (words.next()) |word| {
+        if (value) bits[word.index] |= word.mask else bits[word.index] &= ~word.mask;
     }
 }
 
 fn countBits(bits: []const u64, first: u32, length: u32) u32 {
     var count: u32 = 0;
-    for (first..first + length) |index| {
-        count += @intCast(bits[index / 64] >> @intCast(index % 64) & 1);
-    }
+    var words: Words = .of(first, length);
+    while (words.next()) |word| count += @popCount(bits[word.index] & word.mask);
     return count;
 }

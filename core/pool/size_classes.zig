@@ -1,5 +1,6 @@
-//! The sizes of blocks: 16 bytes apart up to 128, then eight to a doubling up to 64 KiB, so that a
-//! block is at most an eighth larger than what was asked for.
+//! The sizes of blocks: 16 bytes apart up to 128, then eight to a doubling up to 64 KiB. So a block
+//! is at most an eighth of it larger than what was asked for, or 15 bytes, which its alignment
+//! costs: that is more below 113.
 
 const std = @import("std");
 
@@ -61,7 +62,7 @@ test "R6.3 size_classes: every size up to 64 KiB has the smallest class that hol
     for (0..size_max + 1) |size| {
         if (size > sizeOf(class)) class += 1;
         try std.testing.expectEqual(class, of(size));
-        // Below, the alignment alone can cost more.
+        // Up to 112 bytes the alignment alone can cost more.
         if (size > 112) try std.testing.expect((sizeOf(class) - size) * 8 <= sizeOf(class));
     }
     try std.testing.expectEqual(count - 1, class);

@@ -20,7 +20,8 @@ const Atomic = std.atomic.Value;
 const testing = std.testing;
 
 const capacity = 64 << 10;
-const span_size = Spans.span_size;
+/// Of a slab of small blocks.
+const span_size = 64 << 10;
 
 /// A manager of one small dimension, and its blocks.
 const Fixture = struct {
@@ -51,9 +52,12 @@ const Fixture = struct {
         if (alignment <= 16 and Pool.tryAlloc(fixture.handle, size, &block)) {
             return @as([*]u8, @ptrCast(block.?))[0..size];
         }
-        const handle = fixture.handle;
-        const bytes = try fixture.manager.allocBlock(handle, size, alignment, &fixture.detail);
-        return bytes[0..size];
+        return fixture.request(.{ .size = size, .alignment = alignment });
+    }
+
+    fn request(fixture: *Fixture, wanted: Pool.Request) ![]u8 {
+        const bytes = try fixture.manager.allocBlock(fixture.handle, wanted, &fixture.detail);
+        return bytes[0..wanted.size];
     }
 
     fn free(fixture: *Fixture, block: []u8) !void {
@@ -115,15 +119,16 @@ test "R6.2, R6.3, R5.1 pool: a size that no pool has blocks of takes a slab, and
     const same = try fixture.alloc(1001);
     try fixture.expectCharged(2 * span_size);
     const large = try fixture.alloc(3 * span_size + 1);
-    try fixture.expectCharged(6 * span_size);
+    const large_room = 3 * span_size + Spans.spanSize();
+    try fixture.expectCharged(2 * span_size + large_room);
     try testing.expectEqual(1, fixture.manager.pool.stats().large_blocks);
     for ([_][]u8{ small, other, same, large }) |block| try fixture.free(block);
     try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
-    try testing.expectEqual(4 * span_size, fixture.manager.pool.stats().free_bytes);
+    try testing.expectEqual(large_room, fixture.manager.pool.stats().free_bytes);
     // Kept spans meet the next request.
-    try fixture.free(try fixture.alloc(4 * span_size));
-    try fixture.expectCharged(6 * span_size);
-    try testing.expectEqual(6 * span_size, try fixture.trim());
+    try fixture.free(try fixture.alloc(3 * span_size));
+    try fixture.expectCharged(2 * span_size + large_room);
+    try testing.expectEqual(2 * span_size + large_room, try fixture.trim());
     try fixture.expectCharged(0);
 }
 
@@ -147,7 +152,7 @@ test "R6.5, R5.2 pool: all of the limit can be had in any size after any other, 
         try testing.expectEqual(refusals + 1, fixture.manager.pool.stats().refusals);
         const per_span = span_size / size_classes.sizeOf(size_classes.of(@min(size, span_size)));
         const expected = if (size > span_size)
-            limit / std.mem.alignForward(usize, size, span_size)
+            limit / std.mem.alignForward(usize, size, Spans.spanSize())
         else
             limit / span_size * per_span;
         try testing.expect(blocks.items.len >= expected);
@@ -296,6 +301,83 @@ test "R7.1 pool: what is no live block of this manager's is an error each, and h
         try testing.expectError(error.PoolCorruption, fixture.freePointer(block.ptr));
         try testing.expectEqual(0, fixture.manager.pool.stats().blocks);
     }
+}
+
+test "R6.3 pool: a block is at most 15 bytes or an eighth larger than asked for" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    var size: usize = 1;
+    while (size < 2 << 20) : (size += 1 + size / 50) {
+        const block = try fixture.alloc(size);
+        defer fixture.free(block) catch unreachable;
+        const room = try fixture.manager.pool.sizeOf(block.ptr, &fixture.detail);
+        // A page that is larger than that is the unit of what is beyond the pools.
+        const unit = if (size > size_classes.size_max) os.pageSize() else 16;
+        try testing.expect(room - size < @max(unit, room / 8));
+    }
+}
+
+test "pool: a large block that is made smaller stays where it is and gives its tail back" {
+    var fixture: Fixture = try .open(.{ .pool_limit = 1 << 20 });
+    defer fixture.close();
+    const block = try fixture.alloc(1 << 20);
+    @memset(block, 9);
+    const manager = fixture.manager;
+    for ([_]usize{ 1 << 20, 700_000, 100_000, 65_537 }) |size| {
+        const same = try manager.resizeBlock(fixture.handle, block.ptr, size, &fixture.detail);
+        try testing.expectEqual(block.ptr, same);
+        const room = std.mem.alignForward(usize, size, Spans.spanSize());
+        try testing.expectEqual(room, manager.pool.stats().large_bytes);
+        _ = try fixture.trim();
+        try fixture.expectCharged(room);
+    }
+    // Where there is no memory to move to, it stays as well, and nothing was refused.
+    const rest = try fixture.alloc((1 << 20) - fixture.charged());
+    const same = try manager.resizeBlock(fixture.handle, block.ptr, 10, &fixture.detail);
+    try testing.expectEqual(block.ptr, same);
+    try testing.expectEqual(0, manager.pool.stats().refusals);
+    try fixture.free(rest);
+    const moved = try manager.resizeBlock(fixture.handle, block.ptr, 10, &fixture.detail);
+    try testing.expect(block.ptr != moved);
+    try testing.expect(std.mem.allEqual(u8, moved[0..10], 9));
+    try fixture.freePointer(moved);
+}
+
+test "pool: zeroed blocks are zeros, and what the system gives as zeros is not touched" {
+    for ([_]Manager.Options{ .{}, .{ .poison = true }, .{ .guard_pages = true } }) |options| {
+        var fixture: Fixture = try .open(options);
+        defer fixture.close();
+        for (0..3) |_| for ([_]usize{ 1, 100, 65_536, 65_537, 500_001, 1 << 20 }) |size| {
+            const block = try fixture.request(.{ .size = size, .alignment = 64, .zeroed = true });
+            try testing.expect(std.mem.allEqual(u8, block, 0));
+            @memset(block, 7);
+            try fixture.free(block);
+            if (size == 500_001) _ = try fixture.trim();
+        };
+    }
+    if (@import("../os/contract.zig").emulated()) return;
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const dirty = try fixture.alloc(100_000);
+    @memset(dirty, 7);
+    try fixture.free(dirty);
+    const block = try fixture.request(.{ .size = 32 << 20, .zeroed = true });
+    const use = try os.memoryUse(block.ptr, block.len, &fixture.detail.code);
+    try testing.expect(use.resident < 1 << 20);
+    try testing.expect(std.mem.allEqual(u8, block[0..200_000], 0));
+    try fixture.free(block);
+}
+
+test "pool: guard pages are no slabs, whatever is called in" {
+    var fixture: Fixture = try .open(.{ .guard_pages = true });
+    defer fixture.close();
+    var blocks: [20][]u8 = undefined;
+    for (&blocks) |*block| block.* = try fixture.alloc(100);
+    const charged = fixture.charged();
+    try testing.expectEqual(0, try fixture.trim());
+    try fixture.expectCharged(charged);
+    for (blocks) |block| try fixture.free(block);
+    try fixture.expectCharged(0);
 }
 
 test "R5.4 pool: trimmed pools are charged nothing and have hardly a page in memory" {
@@ -461,7 +543,7 @@ test "R9.4 pool: every block and every slab is a record, written before the call
     Log.set(@backingInt(Log.Level.debug), Heard.hear);
     defer Log.set(null, Heard.hear);
     const manager = fixture.manager;
-    const block = try manager.allocBlock(fixture.handle, 64, 16, &fixture.detail);
+    const block = try manager.allocBlock(fixture.handle, .{ .size = 64 }, &fixture.detail);
     try testing.expectEqual(1, Heard.count(.alloc));
     try testing.expectEqual(1, Heard.count(.grow));
     try manager.freeBlock(fixture.handle, block, &fixture.detail);
