@@ -512,6 +512,10 @@ fn logPool(manager: *Manager) void {
         const bytes = count.swap(0, .monotonic);
         if (bytes > 0) manager.log(operation, bytes);
     }
+    const doubles = spans.doubles.load(.monotonic);
+    if (doubles == spans.doubles_logged.load(.monotonic)) return;
+    const logged = spans.doubles_logged.swap(doubles, .monotonic);
+    if (doubles > logged) manager.logAt(.@"error", .free, doubles - logged, 0);
 }
 
 fn reportPool(manager: *Manager) void {

@@ -77,6 +77,8 @@ pub fn begin(pool: *Pool, handle: u64, shared: *Dimension.Shared, options: Optio
     pool.refusals.store(0, .monotonic);
     pool.spans.grown.store(0, .monotonic);
     pool.spans.given.store(0, .monotonic);
+    pool.spans.doubles.store(0, .monotonic);
+    pool.spans.doubles_logged.store(0, .monotonic);
     pool.phase.store(.idle, .monotonic);
     pool.handle.store(handle, .release);
 }
@@ -402,6 +404,8 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         cache.hot.base = pool.spans.arena.ptr;
         cache.hot.granules = pool.spans.granules();
         cache.hot.states = pool.spans.states;
+        cache.hot.base_of_states = @intFromPtr(pool.spans.arena.ptr) -%
+            @intFromPtr(pool.spans.states) *% Spans.granule_size;
         cache.hot.handle.store(handle, .release);
     }
     cache.setLast();
@@ -478,25 +482,15 @@ fn giveBackFree(pool: *Pool) u64 {
     defer pool.spans_lock.unlock();
     const spans = &pool.spans;
     for (&pool.depots) |*depot| depot.countFree();
-    var doomed = false;
     var slabs: SlabIterator = .{ .spans = spans };
+    while (slabs.next()) |span| span.free = if (span.free == span.carved) Depot.doomed else 0;
+    for (&pool.depots) |*depot| depot.keepCounted();
+    slabs = .{ .spans = spans };
     while (slabs.next()) |span| {
-        const is_free = span.free == span.carved;
-        span.free = if (is_free) Depot.doomed else 0;
-        doomed = doomed or is_free;
-    }
-    if (doomed) {
-        for (&pool.depots) |*depot| depot.dropDoomed();
-        slabs = .{ .spans = spans };
-        while (slabs.next()) |span| {
-            if (span.free == Depot.doomed) pool.depots[span.class].dropSlab(span.first);
-        }
+        if (span.free == Depot.doomed) pool.depots[span.class].dropSlab(span.first);
     }
     const bytes = spans.giveKept();
-    if (spans.charged.load(.monotonic) == 0) {
-        for (&pool.depots) |*depot| depot.dropDoomed();
-        spans.reset();
-    }
+    if (spans.charged.load(.monotonic) == 0) spans.reset();
     return bytes;
 }
 
@@ -620,6 +614,7 @@ pub const Stats = struct {
     large_bytes: u64 = 0,
     free_bytes: u64 = 0,
     refusals: u64 = 0,
+    double_frees: u64 = 0,
 };
 
 pub fn stats(pool: *Pool) Stats {
@@ -632,6 +627,7 @@ pub fn stats(pool: *Pool) Stats {
         .large_blocks = pool.spans.large_blocks.load(.monotonic),
         .large_bytes = pool.spans.large_bytes.load(.monotonic),
         .refusals = pool.refusals.load(.monotonic),
+        .double_frees = pool.spans.doubles.load(.monotonic),
     };
     {
         pool.spans_lock.lock();

@@ -755,9 +755,12 @@ typedef struct memmgr_pool_stats {
     uint64_t free_bytes;
     /* Refusals by the limit of the pools or by the budget. */
     uint64_t refusals;
+    /* Blocks that two threads freed at the same moment, which neither was told: found before they
+     * were handed out twice. Each is an ERROR record of the log. */
+    uint64_t double_frees;
 } memmgr_pool_stats;
 
-#define MEMMGR_POOL_STATS_INIT { sizeof(memmgr_pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MEMMGR_POOL_STATS_INIT { sizeof(memmgr_pool_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_pool_stats_get(memmgr_manager *manager,

@@ -87,7 +87,10 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
         .alloc => try writer.print("handed out a block of {d} bytes", .{event.bytes}),
         .resize => try writer.print("resized a block to {d} bytes", .{event.bytes}),
-        .free => try writer.print("took a block of {d} bytes back", .{event.bytes}),
+        .free => if (event.level == .@"error")
+            try writer.print("blocks that two threads freed at the same time: {d}", .{event.bytes})
+        else
+            try writer.print("took a block of {d} bytes back", .{event.bytes}),
         .grow => try writer.print("took {d} bytes for the pools", .{event.bytes}),
         .trim => try writer.print("gave {d} bytes of the pools back", .{event.bytes}),
         .pressure => if (event.threshold_percent != 0)

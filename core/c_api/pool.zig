@@ -21,6 +21,17 @@ pub fn memmgr_block_alloc(
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
     if (allocFast(manager, size, block_out)) return 0;
+    return allocPlain(manager, size, block_out, error_out);
+}
+
+/// With the arguments of the function above, so that it is left by a jump.
+noinline fn allocPlain(
+    manager: ?*types.Manager,
+    size: usize,
+    block_out: ?*?*anyopaque,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    @branchHint(.cold);
     return allocSlow(manager, .{ .size = size }, block_out, error_out);
 }
 
@@ -57,7 +68,6 @@ fn allocSlow(
     block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
 ) i32 {
-    @branchHint(.cold);
     var call: Call = .begin(.alloc, error_out);
     if (block_out) |out| out.* = null;
     return call.end(alloc(&call, manager, request, block_out));
@@ -258,6 +268,7 @@ fn getStats(
         .large_bytes = stats.large_bytes,
         .free_bytes = stats.free_bytes,
         .refusals = stats.refusals,
+        .double_frees = stats.double_frees,
     });
 }
 

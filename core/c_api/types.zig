@@ -236,6 +236,7 @@ pub const PoolStats = extern struct {
     large_bytes: u64 = 0,
     free_bytes: u64 = 0,
     refusals: u64 = 0,
+    double_frees: u64 = 0,
 };
 
 /// C: memmgr_pool_class

@@ -108,6 +108,8 @@ const Hot = extern struct {
     base: [*]u8,
     granules: usize,
     states: [*]Atomic(Spans.State),
+    /// What is to be added to a multiple of a state's address for that of its block.
+    base_of_states: usize,
 };
 
 /// The cache that the calling thread used last, of whatever manager, if it may enter by `enter`.
@@ -151,11 +153,16 @@ pub inline fn pop(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
     const top = cell.top.load(.monotonic);
     if (top == cell.bottom) return false;
     const round: *u32 = @ptrFromInt(top - @sizeOf(u32));
-    const granule = round.*;
-    cell.top.store(@intFromPtr(round), .monotonic);
+    const state_of_block = &cache.hot.states[round.*];
+    // Two threads may have freed it at the same time: see `dropDoubles`. Otherwise nobody else
+    // looks at its state, so that this is no race, and one instruction with what follows.
+    if (state_of_block.raw != Spans.free_block) return false;
+    // One that was loaded before would need a register more than there are to use freely.
+    cell.top.store(cell.top.load(.monotonic) - @sizeOf(u32), .monotonic);
     cell.hits.store(cell.hits.load(.monotonic) +% 1, .monotonic);
-    cache.hot.states[granule].store(state, .monotonic);
-    out.* = cache.hot.base + @as(usize, granule) * Spans.granule_size;
+    state_of_block.store(state, .monotonic);
+    const address = @intFromPtr(state_of_block) *% Spans.granule_size +% cache.hot.base_of_states;
+    out.* = @ptrFromInt(address);
     return true;
 }
 
@@ -176,6 +183,7 @@ pub inline fn push(cache: *Cache, pointer: usize) bool {
 /// Sees to it that `pop` finds a block. Inside.
 pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const cell = &cache.cells[Spans.live(depot.class)];
+    if (cache.dropDoubles(cell, depot)) return;
     if (cell.isOtherFull()) return cell.swap(depot);
     depot.lock.lock();
     defer depot.lock.unlock();
@@ -183,6 +191,19 @@ pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const got = try depot.refill(cell.loaded(), detail);
     depot.refills += 1;
     cell.load(got.magazine, depot, got.count);
+}
+
+/// A block that two threads freed at the same time is in a magazine of each. One of them has handed
+/// it out: the other forgets it. True if there are other blocks.
+fn dropDoubles(cache: *Cache, cell: *Cell, depot: *Depot) bool {
+    var top = cell.top.load(.monotonic);
+    while (top != cell.bottom) : (top -= @sizeOf(u32)) {
+        const round: *u32 = @ptrFromInt(top - @sizeOf(u32));
+        if (cache.hot.states[round.*].load(.monotonic) == Spans.free_block) break;
+        _ = depot.spans.doubles.fetchAdd(1, .monotonic);
+    }
+    cell.top.store(top, .monotonic);
+    return top != cell.bottom;
 }
 
 /// Sees to it that `push` finds room. Inside.

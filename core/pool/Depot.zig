@@ -160,7 +160,10 @@ pub fn take(depot: *Depot, detail: *Detail) Error!u32 {
         }
     }
     depot.partial_count -= 1;
-    return depot.partial.?.blocks(depot.rounds)[depot.partial_count];
+    const granule = depot.partial.?.blocks(depot.rounds)[depot.partial_count];
+    if (depot.spans.states[granule].load(.monotonic) == Spans.free_block) return granule;
+    _ = depot.spans.doubles.fetchAdd(1, .monotonic);
+    return depot.take(detail);
 }
 
 // Slabs -----------------------------------------------------------------------------------------
@@ -226,7 +229,13 @@ pub fn countFree(depot: *Depot) void {
 }
 
 fn countIn(depot: *Depot, magazine: *Magazine, count: u32) void {
-    for (magazine.blocks(depot.rounds)[0..count]) |granule| depot.slabOf(granule).free += 1;
+    for (magazine.blocks(depot.rounds)[0..count]) |granule| {
+        const state = &depot.spans.states[granule];
+        // Not those that were handed out or counted, since two threads freed them.
+        if (state.load(.monotonic) != Spans.free_block) continue;
+        state.store(Spans.counted, .monotonic);
+        depot.slabOf(granule).free += 1;
+    }
 }
 
 fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
@@ -237,8 +246,8 @@ fn slabOf(depot: *const Depot, granule: u32) *Spans.Span {
 /// What `Span.free` says of a slab that goes.
 pub const doomed = std.math.maxInt(u32);
 
-/// Forgets the blocks of slabs that are doomed.
-pub fn dropDoomed(depot: *Depot) void {
+/// Keeps the blocks that were counted, but for those of slabs that are doomed.
+pub fn keepCounted(depot: *Depot) void {
     var chain = depot.full;
     depot.full = null;
     depot.full_count = 0;
@@ -246,11 +255,11 @@ pub fn dropDoomed(depot: *Depot) void {
         const count = depot.partial_count;
         depot.partial = null;
         depot.partial_count = 0;
-        depot.keepLasting(magazine, count);
+        depot.keep(magazine, count);
     }
     while (chain) |magazine| {
         chain = magazine.next;
-        depot.keepLasting(magazine, depot.rounds);
+        depot.keep(magazine, depot.rounds);
     }
     if (depot.partial_count == 0) if (depot.partial) |magazine| {
         depot.putEmpty(magazine);
@@ -267,11 +276,17 @@ pub fn giveBackEmpty(depot: *Depot) void {
     }
 }
 
-fn keepLasting(depot: *Depot, magazine: *Magazine, count: u32) void {
+fn keep(depot: *Depot, magazine: *Magazine, count: u32) void {
     var blocks: [size_classes.rounds_max]u32 = undefined;
     @memcpy(blocks[0..count], magazine.blocks(depot.rounds)[0..count]);
     depot.putEmpty(magazine);
     for (blocks[0..count]) |granule| {
+        const state = &depot.spans.states[granule];
+        if (state.load(.monotonic) != Spans.counted) {
+            _ = depot.spans.doubles.fetchAdd(1, .monotonic);
+            continue;
+        }
+        state.store(Spans.free_block, .monotonic);
         if (depot.slabOf(granule).free != doomed) depot.put(granule);
     }
 }

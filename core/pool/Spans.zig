@@ -28,9 +28,11 @@ const granules_max: u64 = 1 << 32;
 /// The range is a multiple of it.
 const large_page_size = 2 << 20;
 
-/// What starts at a granule: no block, a free one, or a live one of class `state - 1`.
+/// What starts at a granule: no block, a free one, or a live one of class `state - 1`. Counted are
+/// free ones for as long as free slabs are looked for.
 pub const State = u8;
 pub const none: State = 0;
+pub const counted: State = 254;
 pub const free_block: State = 255;
 
 pub inline fn live(class: u32) State {
@@ -82,6 +84,9 @@ peak: Atomic(u64),
 /// Bytes to be logged as taken and as given back, once no lock is held.
 grown: Atomic(u64),
 given: Atomic(u64),
+/// Blocks found in two magazines; and how many of them were logged.
+doubles: Atomic(u64),
+doubles_logged: Atomic(u64),
 large_blocks: Atomic(u64),
 large_bytes: Atomic(u64),
 
@@ -144,6 +149,8 @@ pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
         .peak = .init(0),
         .grown = .init(0),
         .given = .init(0),
+        .doubles = .init(0),
+        .doubles_logged = .init(0),
         .large_blocks = .init(0),
         .large_bytes = .init(0),
     };
@@ -179,7 +186,7 @@ pub fn find(spans: *const Spans, pointer: *const anyopaque, detail: *Detail) Err
     const granule = granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(pointer)) orelse
         return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
     return switch (spans.states[granule].load(.acquire)) {
-        free_block => detail.fail(error.PoolCorruption, "the block was freed before"),
+        free_block, counted => detail.fail(error.PoolCorruption, "the block was freed before"),
         none => detail.fail(error.PoolCorruption, "the pointer is not to the start of a block"),
         else => granule,
     };

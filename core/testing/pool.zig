@@ -590,6 +590,65 @@ test "pool: a thread that ends gives back what it had at hand" {
     try testing.expect(free > 100);
 }
 
+test "R7.1 pool: a block that two threads free at the same moment is handed out once" {
+    // The other thread looks at the block's state before this one stores it, and stores it after.
+    const Other = struct {
+        fixture: *Fixture,
+        block: []u8,
+        turn: Atomic(u32) = .init(0),
+        blocks: [200][]u8 = undefined,
+
+        fn run(other: *@This()) void {
+            var mine = other.fixture.*;
+            const pool = &mine.manager.pool;
+            const first = mine.alloc(64) catch unreachable;
+            const base = pool.spans.arena.ptr;
+            const pointer = @intFromPtr(other.block.ptr);
+            const granule = Spans.granuleAt(base, pool.spans.granules(), pointer).?;
+            pool.spans.states[granule].store(Spans.live(size_classes.of(64)), .monotonic);
+            mine.free(other.block) catch unreachable;
+            other.turn.store(1, .release);
+            os.futexWakeAll(&other.turn);
+            os.futexWait(&other.turn, 1, null);
+            for (&other.blocks) |*block| {
+                block.* = mine.alloc(64) catch unreachable;
+                @memset(block.*, 2);
+            }
+            for (other.blocks) |block| mine.free(block) catch unreachable;
+            mine.free(first) catch unreachable;
+        }
+    };
+    const Finder = enum { other_thread, trim, trim_later };
+    for (std.enums.values(Finder)) |finder| {
+        var fixture: Fixture = try .open(.{});
+        defer fixture.close();
+        var blocks: [200][]u8 = undefined;
+        for (&blocks) |*block| block.* = try fixture.alloc(64);
+        var other: Other = .{ .fixture = &fixture, .block = blocks[100] };
+        try fixture.free(blocks[100]);
+        const thread: std.Thread = try .spawn(.{}, Other.run, .{&other});
+        while (other.turn.load(.acquire) == 0) os.futexWait(&other.turn, 0, null);
+        if (finder == .trim) _ = try fixture.trim();
+        if (finder != .trim_later) blocks[100] = try fixture.alloc(64);
+        for (blocks, 0..) |block, index| {
+            if (index != 100 or finder != .trim_later) @memset(block, 1);
+        }
+        other.turn.store(2, .release);
+        os.futexWakeAll(&other.turn);
+        thread.join();
+        for (blocks, 0..) |block, index| {
+            if (index == 100 and finder == .trim_later) continue;
+            try testing.expect(std.mem.allEqual(u8, block, 1));
+            try fixture.free(block);
+        }
+        _ = try fixture.trim();
+        const stats = fixture.manager.pool.stats();
+        try testing.expectEqual(1, stats.double_frees);
+        try testing.expectEqual(0, stats.blocks);
+        try fixture.expectCharged(0);
+    }
+}
+
 /// Threads that hand blocks to one another, and free what they are handed.
 const Exchange = struct {
     fixture: *Fixture,

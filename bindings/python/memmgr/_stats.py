@@ -156,6 +156,7 @@ class PoolStats:
         large_blocks, large_bytes: of these, blocks beyond the largest class.
         free_bytes: charged bytes of slabs that no class uses.
         refusals: requests refused by the limit of the pools or by the budget.
+        double_frees: blocks that two threads freed at the same moment, which C told neither of.
         classes: the pools, by the size of their blocks.
     """
 
@@ -168,6 +169,7 @@ class PoolStats:
     large_bytes: int
     free_bytes: int
     refusals: int
+    double_frees: int
     classes: tuple[PoolClass, ...]
 
     @classmethod
