@@ -56,6 +56,15 @@ static void limit_exceeded(void)
     CHECK(strstr(error.message, "20971521") != NULL);
     CHECK(strstr(error.message, "20971520") != NULL);
 
+    /* By the pools. */
+    {
+        void *block;
+        FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, (size_t)64 << 20 | 1, &block, &error));
+        check_error(MEMMGR_OPERATION_ALLOC, "", "");
+        EQUAL(64 << 20, error.limit);
+        CHECK(error.requested > error.limit - error.used);
+        CHECK(strstr(error.message, "67108864") != NULL);
+    }
     /* By the budget: all of its room above the regions is one dimension's. */
     {
         memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
@@ -224,6 +233,16 @@ static void format(void)
     EQUAL(0, error.system_code);
 }
 
+static void pool_corruption(void)
+{
+    void *block;
+    OK(memmgr_block_alloc(manager, 100, &block, &error));
+    OK(memmgr_block_free(manager, block, &error));
+    FAILS(POOL_CORRUPTION, memmgr_block_free(manager, block, &error));
+    check_error(MEMMGR_OPERATION_FREE, "", "");
+    CHECK(strstr(error.message, "freed before") != NULL);
+}
+
 /* In the order of the header. */
 static const struct {
     memmgr_status status;
@@ -243,9 +262,9 @@ static const struct {
     { MEMMGR_ERR_INVALID_ACCESS, "invalid_access", invalid_access },
     { MEMMGR_ERR_FILE_ACCESS, "file_access", file_access },
     { MEMMGR_ERR_FORMAT, "format", format },
-    /* Declared, and not reachable in this version: it has no guard against faults and no pools. */
+    /* Declared, and not reachable in this version: it has no guard against faults. */
     { MEMMGR_ERR_FAULTED, "faulted", NULL },
-    { MEMMGR_ERR_POOL_CORRUPTION, "pool_corruption", NULL },
+    { MEMMGR_ERR_POOL_CORRUPTION, "pool_corruption", pool_corruption },
 };
 
 /* The table above has every status that the library knows, and nothing else. */

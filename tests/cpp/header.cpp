@@ -4,11 +4,15 @@
  */
 #include "../c/files.h"
 
+#include <cstdint>
 #include <cstring>
+#include <list>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -64,6 +68,37 @@ private:
     memmgr_view view_ = MEMMGR_VIEW_INIT;
 };
 
+/* Memory of a container, from a manager's pools. */
+template <class T> struct PoolAllocator {
+    using value_type = T;
+    memmgr_manager *manager;
+    explicit PoolAllocator(memmgr_manager *from) : manager(from) {}
+    template <class U> PoolAllocator(const PoolAllocator<U> &other) : manager(other.manager) {}
+    T *allocate(std::size_t count)
+    {
+        void *block = nullptr;
+        if (count > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
+        require(memmgr_block_alloc(manager, count * sizeof(T), &block, &error));
+        return static_cast<T *>(block);
+    }
+    void deallocate(T *block, std::size_t) noexcept { memmgr_block_free(manager, block, nullptr); }
+    template <class U> bool operator==(const PoolAllocator<U> &other) const
+    {
+        return manager == other.manager;
+    }
+    template <class U> bool operator!=(const PoolAllocator<U> &other) const
+    {
+        return manager != other.manager;
+    }
+};
+
+uint64_t blocks_live(memmgr_manager *manager)
+{
+    memmgr_pool_stats stats = MEMMGR_POOL_STATS_INIT;
+    require(memmgr_pool_stats_get(manager, &stats, &error));
+    return stats.blocks;
+}
+
 uint64_t views_held(memmgr_manager *manager)
 {
     memmgr_stats stats = MEMMGR_STATS_INIT;
@@ -91,6 +126,8 @@ void initializers()
     memmgr_write writer = MEMMGR_WRITE_INIT;
     memmgr_dimension_stats stats = MEMMGR_DIMENSION_STATS_INIT;
     memmgr_memory memory = MEMMGR_MEMORY_INIT;
+    memmgr_pool_stats pools = MEMMGR_POOL_STATS_INIT;
+    memmgr_pool_class pool = MEMMGR_POOL_CLASS_INIT;
     EQUAL(sizeof told, told.struct_size);
     EQUAL(sizeof capabilities, capabilities.struct_size);
     EQUAL(sizeof spec, spec.struct_size);
@@ -99,6 +136,8 @@ void initializers()
     EQUAL(sizeof writer, writer.struct_size);
     EQUAL(sizeof stats, stats.struct_size);
     EQUAL(sizeof memory, memory.struct_size);
+    EQUAL(sizeof pools, pools.struct_size);
+    EQUAL(sizeof pool, pool.struct_size);
     EQUAL(MEMMGR_VERSION_MAJOR, memmgr_version() >> 16);
     OK(memmgr_capabilities_get(&capabilities, &error));
     CHECK(capabilities.page_size >= 4096);
@@ -141,6 +180,40 @@ void a_view_outlives_its_manager()
     EQUAL(1, *held.begin());
 }
 
+void containers_live_in_the_pools()
+{
+    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
+    options.dimension_count = 1;
+    options.capacity = 4096;
+    options.pool_limit = 1 << 20;
+    const Manager manager = open(options);
+    {
+        const PoolAllocator<int> pool(manager.get());
+        std::list<int, PoolAllocator<int>> numbers(pool);
+        std::vector<int, PoolAllocator<int>> squares(pool);
+        for (int i = 0; i < 1000; i++) {
+            numbers.push_back(i);
+            squares.push_back(i * i);
+        }
+        EQUAL(1001, blocks_live(manager.get()));
+        int index = 0;
+        for (const int number : numbers) {
+            CHECK(number == index);
+            CHECK(squares[number] == index * index);
+            index++;
+        }
+        memmgr_status caught = MEMMGR_OK;
+        try {
+            squares.resize(1 << 20);
+        } catch (const Failure &failure) {
+            caught = failure.status;
+        }
+        EQUAL(MEMMGR_ERR_LIMIT_EXCEEDED, caught);
+        EQUAL(999 * 999, squares.back());
+    }
+    EQUAL(0, blocks_live(manager.get()));
+}
+
 } // namespace
 
 int main()
@@ -149,5 +222,6 @@ int main()
     RUN(views_are_released);
     RUN(failures_are_exceptions);
     RUN(a_view_outlives_its_manager);
+    RUN(containers_live_in_the_pools);
     return test_end();
 }
