@@ -120,6 +120,14 @@ pub inline fn tryAlloc(handle: u64, size: usize, out: *?*anyopaque) bool {
     return cache.pop(size_classes.number(size), out);
 }
 
+/// The same after that failed: there may be one in the thread's other magazine.
+pub fn tryAllocOther(handle: u64, size: usize, out: *?*anyopaque) bool {
+    const cache = Cache.last() orelse return false;
+    if (size > size_classes.size_max or !cache.enter(handle)) return false;
+    defer cache.leave();
+    return cache.popOther(size_classes.number(size), out);
+}
+
 pub const Request = struct {
     size: usize,
     /// A power of two, 16 to the page.
@@ -260,17 +268,27 @@ pub fn allocBatch(
     blocks: []?*anyopaque,
     detail: *Detail,
 ) Error!void {
-    for (blocks, 0..) |*block, index| {
-        if (tryAlloc(handle, size, block)) continue;
-        block.* = pool.alloc(handle, .{ .size = size }, detail) catch |err| {
-            for (blocks[0..index]) |*taken| {
+    var done: usize = 0;
+    while (true) : (done += 1) {
+        done += tryAllocMany(handle, size, blocks[done..]);
+        if (done == blocks.len) return;
+        blocks[done] = pool.alloc(handle, .{ .size = size }, detail) catch |err| {
+            for (blocks[0..done]) |block| {
                 var ignored: Detail = .{};
-                pool.free(handle, taken.*.?, &ignored) catch unreachable;
+                pool.free(handle, block.?, &ignored) catch unreachable;
             }
             @memset(blocks, null);
             return err;
         };
     }
+}
+
+/// Puts out what the calling thread has at hand; returns how many.
+fn tryAllocMany(handle: u64, size: usize, blocks: []?*anyopaque) usize {
+    const cache = Cache.last() orelse return 0;
+    if (size > size_classes.size_max or !cache.enter(handle)) return 0;
+    defer cache.leave();
+    return cache.popMany(size_classes.number(size), blocks);
 }
 
 /// A block with the same first bytes.
@@ -324,6 +342,24 @@ pub inline fn tryFree(handle: u64, block: ?*anyopaque) bool {
     if (!cache.enter(handle)) return false;
     defer cache.leave();
     return cache.push(@intFromPtr(block));
+}
+
+/// The same after that failed: there may be room in the thread's other magazine.
+pub fn tryFreeOther(handle: u64, block: *anyopaque) bool {
+    const cache = Cache.last() orelse return false;
+    if (!cache.enter(handle)) return false;
+    defer cache.leave();
+    return cache.pushOther(@intFromPtr(block));
+}
+
+/// Takes back what the calling thread has room for at hand, up to the first it has not; returns
+/// how many.
+pub fn tryFreeMany(handle: u64, blocks: []const ?*anyopaque) usize {
+    const cache = Cache.last() orelse return 0;
+    if (!cache.enter(handle)) return 0;
+    defer cache.leave();
+    for (blocks, 0..) |block, index| if (!cache.push(@intFromPtr(block))) return index;
+    return blocks.len;
 }
 
 pub fn free(pool: *Pool, handle: u64, block: *anyopaque, detail: *Detail) Error!void {
@@ -406,6 +442,7 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         cache.hot.states = pool.spans.states;
         cache.hot.base_of_states = @intFromPtr(pool.spans.arena.ptr) -%
             @intFromPtr(pool.spans.states) *% Spans.granule_size;
+        cache.hot.live_states = pool.spans.live_states;
         cache.hot.handle.store(handle, .release);
     }
     cache.setLast();

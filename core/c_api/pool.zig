@@ -32,6 +32,7 @@ noinline fn allocPlain(
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
     @branchHint(.cold);
+    if (block_out) |out| if (Pool.tryAllocOther(@intFromPtr(manager), size, out)) return 0;
     return allocSlow(manager, .{ .size = size }, block_out, error_out);
 }
 
@@ -155,6 +156,7 @@ pub fn memmgr_block_free(
 
 fn freeSlow(manager: ?*types.Manager, block: *anyopaque, error_out: ?*types.Error) i32 {
     @branchHint(.cold);
+    if (Pool.tryFreeOther(@intFromPtr(manager), block)) return 0;
     var call: Call = .begin(.free, error_out);
     return call.end(free(&call, manager, block));
 }
@@ -193,11 +195,13 @@ fn freeBatch(
     count: usize,
 ) Call.Error!void {
     const list = blocks orelse return if (count == 0) {} else call.invalid("blocks is NULL");
-    for (list[0..count], 0..) |block, index| {
-        const pointer = block orelse continue;
-        if (Pool.tryFree(@intFromPtr(manager), pointer)) continue;
-        call.detail.offset = index;
-        try free(call, manager, pointer);
+    var done: usize = 0;
+    while (true) : (done += 1) {
+        done += Pool.tryFreeMany(@intFromPtr(manager), list[done..count]);
+        if (done == count) return;
+        const block = list[done] orelse continue;
+        call.detail.offset = done;
+        try free(call, manager, block);
     }
 }
 

@@ -67,18 +67,26 @@ const Cell = extern struct {
         cell.previous.store(@intFromPtr(magazine) | flag, .monotonic);
     }
 
-    fn load(cell: *Cell, magazine: *Magazine, depot: *const Depot, blocks_count: u32) void {
-        const bottom = magazine.blocks(depot.rounds);
+    fn load(cell: *Cell, magazine: *Magazine, rounds: u32, blocks_count: u32) void {
+        const bottom = magazine.blocks(rounds);
         cell.bottom = @intFromPtr(bottom);
         cell.top.store(@intFromPtr(bottom + blocks_count), .monotonic);
     }
 
     /// The loaded one is full or empty.
-    fn swap(cell: *Cell, depot: *const Depot) void {
+    fn swap(cell: *Cell, rounds: u32) void {
         const magazine = cell.other();
-        const blocks_count = if (cell.isOtherFull()) depot.rounds else 0;
+        const blocks_count = if (cell.isOtherFull()) rounds else 0;
         cell.setOther(cell.loaded(), isFull(cell.top.load(.monotonic)));
-        cell.load(magazine, depot, blocks_count);
+        cell.load(magazine, rounds, blocks_count);
+    }
+
+    /// So many blocks were put out; returns the number.
+    fn move(cell: *Cell, blocks_count: usize) usize {
+        const top = cell.top.load(.monotonic);
+        cell.top.store(top - blocks_count * @sizeOf(u32), .monotonic);
+        cell.hits.store(cell.hits.load(.monotonic) +% blocks_count, .monotonic);
+        return blocks_count;
     }
 
     fn attach(cell: *Cell, depot: *Depot, detail: *Detail) Error!void {
@@ -89,7 +97,7 @@ const Cell = extern struct {
                 return detail.refused(0, "the system refuses memory for the pools' own tables");
             };
         }
-        cell.load(depot.obtainEmpty(), depot, 0);
+        cell.load(depot.obtainEmpty(), depot.rounds, 0);
         cell.setOther(depot.obtainEmpty(), false);
     }
 };
@@ -97,9 +105,9 @@ const Cell = extern struct {
 /// What every operation reads, together.
 hot: Hot align(64),
 asymmetric: bool,
-/// By the state of a block. Those of what is not live, and of large blocks, are never attached: so
-/// a state needs no other look.
-cells: [256]Cell align(64),
+/// By the state of live blocks. Those of spans that were never used, and of large blocks, are
+/// never attached: so a state needs no other look.
+cells: [size_classes.count + 2]Cell align(64),
 
 const Hot = extern struct {
     /// Of the manager that may use it now; 0: nobody may.
@@ -110,6 +118,7 @@ const Hot = extern struct {
     states: [*]Atomic(Spans.State),
     /// What is to be added to a multiple of a state's address for that of its block.
     base_of_states: usize,
+    live_states: [*]Atomic(Spans.State),
 };
 
 /// The cache that the calling thread used last, of whatever manager, if it may enter by `enter`.
@@ -166,31 +175,72 @@ pub inline fn pop(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
     return true;
 }
 
+/// The same for many; returns how many were put out. Inside.
+pub fn popMany(cache: *Cache, state: Spans.State, out: []?*anyopaque) usize {
+    const cell = &cache.cells[state];
+    const hot = &cache.hot;
+    const top = cell.top.load(.monotonic);
+    const count_max = @min(out.len, cell.count());
+    for (out[0..count_max], 0..) |*block, count| {
+        const round: *u32 = @ptrFromInt(top - (count + 1) * @sizeOf(u32));
+        const state_of_block = &hot.states[round.*];
+        if (state_of_block.load(.monotonic) != Spans.free_block) return cell.move(count);
+        state_of_block.store(state, .monotonic);
+        block.* = hot.base + @as(usize, round.*) * Spans.granule_size;
+    }
+    return cell.move(count_max);
+}
+
 /// False if the pointer is not to a live block, or the loaded magazine is full. Inside.
+///
+/// The span says where to put it; the block's own state, which was stored when it was handed out,
+/// is only compared. So a processor that expects no error need not wait for that store.
 pub inline fn push(cache: *Cache, pointer: usize) bool {
-    const states = cache.hot.states;
-    const granule = Spans.granuleAt(cache.hot.base, cache.hot.granules, pointer) orelse return false;
-    const cell = &cache.cells[states[granule].load(.monotonic)];
+    const hot = &cache.hot;
+    const granule = Spans.granuleAt(hot.base, hot.granules, pointer) orelse return false;
+    const live = hot.live_states[granule / Spans.granules_per_unit].load(.monotonic);
+    if (hot.states[granule].load(.monotonic) != live) return false;
+    const cell = &cache.cells[live];
     const top = cell.top.load(.monotonic);
     if (Cell.isFull(top)) return false;
     const round: *u32 = @ptrFromInt(top);
     round.* = granule;
     cell.top.store(top + @sizeOf(u32), .monotonic);
-    states[granule].store(Spans.free_block, .monotonic);
+    hot.states[granule].store(Spans.free_block, .monotonic);
     return true;
+}
+
+/// The same after that failed: from the other magazine.
+pub fn popOther(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
+    const cell = &cache.cells[state];
+    if (cell.count() != 0 or !cell.isOtherFull()) return false;
+    cell.swap(size_classes.roundsOf(state - 1));
+    return cache.pop(state, out);
+}
+
+/// The same after that failed: to the other magazine.
+pub fn pushOther(cache: *Cache, pointer: usize) bool {
+    const hot = &cache.hot;
+    const granule = Spans.granuleAt(hot.base, hot.granules, pointer) orelse return false;
+    const live = hot.live_states[granule / Spans.granules_per_unit].load(.monotonic);
+    const cell = &cache.cells[live];
+    const is_full = cell.isAttached() and Cell.isFull(cell.top.load(.monotonic));
+    if (!is_full or cell.isOtherFull()) return false;
+    cell.swap(size_classes.roundsOf(live - 1));
+    return cache.push(pointer);
 }
 
 /// Sees to it that `pop` finds a block. Inside.
 pub fn fill(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const cell = &cache.cells[Spans.live(depot.class)];
     if (cache.dropDoubles(cell, depot)) return;
-    if (cell.isOtherFull()) return cell.swap(depot);
+    if (cell.isOtherFull()) return cell.swap(depot.rounds);
     depot.lock.lock();
     defer depot.lock.unlock();
     if (!cell.isAttached()) try cell.attach(depot, detail);
     const got = try depot.refill(cell.loaded(), detail);
     depot.refills += 1;
-    cell.load(got.magazine, depot, got.count);
+    cell.load(got.magazine, depot.rounds, got.count);
 }
 
 /// A block that two threads freed at the same time is in a magazine of each. One of them has handed
@@ -209,13 +259,13 @@ fn dropDoubles(cache: *Cache, cell: *Cell, depot: *Depot) bool {
 /// Sees to it that `push` finds room. Inside.
 pub fn drain(cache: *Cache, depot: *Depot, detail: *Detail) Error!void {
     const cell = &cache.cells[Spans.live(depot.class)];
-    if (cell.isAttached() and !cell.isOtherFull()) return cell.swap(depot);
+    if (cell.isAttached() and !cell.isOtherFull()) return cell.swap(depot.rounds);
     depot.lock.lock();
     defer depot.lock.unlock();
     if (!cell.isAttached()) return cell.attach(depot, detail);
     depot.putFull(cell.other());
     cell.setOther(cell.loaded(), true);
-    cell.load(depot.obtainEmpty(), depot, 0);
+    cell.load(depot.obtainEmpty(), depot.rounds, 0);
 }
 
 /// Gives everything to the depots. Of nobody else's, or revoked.

@@ -6,10 +6,11 @@
 //! a run of spans is found although others are scattered.
 //!
 //! Behind the spans stand their tables. `states` has a byte for every 16 bytes: whether a live block
-//! starts there, and of which class, a free one, or none. So no pointer is taken for a block that is not one.
+//! starts there, and of which class, a free one, or none. So no pointer is taken for a block that is
+//! not one. `live_states` has a byte for every 8 KiB: what `states` says of the live blocks there.
 //!
-//! Everything is looked at and changed under `Pool.spans_lock`, but for `states`, which
-//! who frees a block reads, and the figures.
+//! Everything is looked at and changed under `Pool.spans_lock`, but for these two, which who frees
+//! a block reads, and the figures.
 
 const std = @import("std");
 const os = @import("../os.zig");
@@ -42,8 +43,12 @@ pub inline fn live(class: u32) State {
 /// An eighth of the largest class, so that a large block, too, is at most an eighth larger than
 /// what was asked for; or the page, where that is more.
 pub fn spanSize() usize {
-    return @max(size_classes.size_max / 8, os.pageSize());
+    return @max(unit_size, os.pageSize());
 }
+
+/// A span is a power of two of these.
+const unit_size = size_classes.size_max / 8;
+pub const granules_per_unit = unit_size / granule_size;
 
 pub fn granulesPerSpan() u32 {
     return @intCast(spanSize() / granule_size);
@@ -71,6 +76,7 @@ count: u32,
 limit: u64,
 budget: *Budget,
 states: [*]Atomic(State),
+live_states: [*]Atomic(State),
 spans: [*]Span,
 /// Bits of spans that are not used; and of these, of those that are kept.
 free: []u64,
@@ -94,6 +100,7 @@ large_bytes: Atomic(u64),
 const Layout = struct {
     count: u32,
     states: usize,
+    live_states: usize,
     spans: usize,
     free: usize,
     kept: usize,
@@ -109,8 +116,11 @@ const Layout = struct {
         var layout: Layout = undefined;
         layout.count = count;
         layout.states = blocks;
-        layout.spans = layout.states + blocks / granule_size;
+        layout.live_states = layout.states + blocks / granule_size;
+        layout.spans = layout.live_states + blocks / unit_size;
+        layout.spans = std.mem.alignForward(usize, layout.spans, @alignOf(Span));
         layout.free = layout.spans + @as(usize, count) * @sizeOf(Span);
+        layout.free = std.mem.alignForward(usize, layout.free, @alignOf(u64));
         layout.kept = layout.free + words;
         layout.magazines = std.mem.alignForward(usize, layout.kept + words, os.arena_unit);
         // A quarter for the smallest blocks, and what threads have at hand.
@@ -139,6 +149,7 @@ pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
         .limit = limit,
         .budget = budget,
         .states = @ptrCast(base + layout.states),
+        .live_states = @ptrCast(base + layout.live_states),
         .spans = @ptrCast(@alignCast(base + layout.spans)),
         .free = free[0..words],
         .kept = kept[0..words],
@@ -225,6 +236,10 @@ pub fn take(spans: *Spans, class: u32, length: u32, guard: u32, detail: *Detail)
         if (span.marked) {
             const states = spans.states[index * granulesPerSpan() ..][0..granulesPerSpan()];
             @memset(std.mem.sliceAsBytes(states), 0);
+        }
+        const units = spanSize() / unit_size;
+        for (spans.live_states[index * units ..][0..units]) |*state| {
+            state.store(live(class), .monotonic);
         }
         span.first = first;
         span.marked = class != size_classes.large;

@@ -51,11 +51,11 @@ pub inline fn sizeOf(class: u32) u32 {
 /// Blocks that a magazine of this class holds. Of large ones fewer: what threads keep at hand is
 /// memory that is used for nothing.
 pub fn roundsOf(class: u32) u32 {
-    return std.math.clamp(rounds_bytes / sizeOf(class), 4, rounds_max);
+    return std.math.clamp(rounds_bytes / sizeOf(class), 8, rounds_max);
 }
 
 pub const rounds_max = 126;
-const rounds_bytes = 128 << 10;
+const rounds_bytes = 256 << 10;
 
 test "R6.3 size_classes: every size up to 64 KiB has the smallest class that holds it" {
     var class: u32 = 0;
