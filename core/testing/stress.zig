@@ -320,7 +320,7 @@ test "stress: managers that open and close under readers of stale handles stay a
                 const seen = handle.load(.acquire);
                 const manager = Managers.find(seen) orelse continue;
                 if (manager.dimension_count.load(.monotonic) == 0) continue;
-                const target = &manager.all_dimensions[0];
+                const target = manager.dimensionAt(0);
                 const word = target.tryEnter(&manager.counters, 0) orelse continue;
                 if (manager.handle.load(.acquire) == seen) {
                     // The stamp is the lower half of the handle that was current at the load.
