@@ -120,7 +120,11 @@ class BuildExt(build_ext):
         elif system_compiler() is not None:
             return macos_target() if sys.platform == "darwin" else []
         # Wheels are copied to other machines: no instruction that only this one has.
-        os.environ["CC"] = shlex.join([*ZIG, "cc", "-mcpu=baseline"])
+        compiler = shlex.join([*ZIG, "cc", "-mcpu=baseline"])
+        os.environ["CC"] = compiler
+        if sys.platform == "linux":
+            # The interpreter's own has options of GNU's linker that Zig's does not know.
+            os.environ["LDSHARED"] = f"{compiler} -shared"
         return macos_target() if sys.platform == "darwin" else []
 
 
