@@ -5,6 +5,7 @@
 //! formats text.
 
 const std = @import("std");
+const os = @import("os.zig");
 
 const Detail = @This();
 
@@ -27,6 +28,8 @@ pub const Operation = enum(u32) {
     log = 14,
     retire = 15,
     pressure = 16,
+    save = 22,
+    verify = 23,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).
@@ -46,6 +49,8 @@ pub const Error = error{
     BadFormat,
     Faulted,
     PoolCorruption,
+    DiskFull,
+    Cancelled,
 };
 
 pub const none: u32 = std.math.maxInt(u32);
@@ -81,6 +86,16 @@ pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
 pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
     detail.requested = requested;
     return detail.fail(error.AllocationRefused, reason);
+}
+
+/// A refused operation on a file: memory or room that ran out is not the file's fault, and a page
+/// that cannot be read is another file's.
+pub fn fileRefused(detail: *Detail, requested: u64, reason: []const u8) Error {
+    if (os.isMemoryCode(detail.code)) return detail.refused(requested, reason);
+    if (os.isFaultCode(detail.code)) return detail.fail(error.Faulted, reason);
+    if (!os.isSpaceCode(detail.code)) return detail.fail(error.FileAccess, reason);
+    detail.requested = requested;
+    return detail.fail(error.DiskFull, reason);
 }
 
 /// For a valid name whose memory goes before the detail does.

@@ -11,12 +11,21 @@ const Detail = @import("Detail.zig");
 const dtypes = @import("dtype.zig");
 const Layers = @import("Layers.zig");
 const npy = @import("formats/npy.zig");
+const npy_writer = @import("formats/npy_writer.zig");
 const safetensors = @import("formats/safetensors.zig");
+const safetensors_writer = @import("formats/safetensors_writer.zig");
 
 const Allocator = std.mem.Allocator;
 
 /// Mirrors MEMMGR_FORMAT_… of the header.
 pub const Format = enum(u32) { auto = 0, raw = 1, npy = 2, safetensors = 3 };
+
+/// Of a file that is to be written, by how its name ends.
+pub fn ofName(path: []const u8) Format {
+    if (std.ascii.endsWithIgnoreCase(path, ".npy")) return .npy;
+    if (std.ascii.endsWithIgnoreCase(path, ".safetensors")) return .safetensors;
+    return .raw;
+}
 
 /// Bytes to parse, read with pread into private memory, never in the mapping.
 pub const Source = struct {
@@ -143,7 +152,9 @@ test {
     _ = Detail;
     _ = Layers;
     _ = npy;
+    _ = npy_writer;
     _ = safetensors;
+    _ = safetensors_writer;
 }
 
 const npy_file = npy.magic ++ "\x01\x00\x3b\x00" ++

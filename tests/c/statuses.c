@@ -7,6 +7,10 @@
 #include "test.h"
 #include "files.h"
 
+#ifndef _WIN32
+#include <sys/resource.h>
+#endif
+
 static memmgr_manager *manager;
 static const char *raw_file; /* 5000 bytes */
 static const char *layers_file;
@@ -224,6 +228,52 @@ static void format(void)
     EQUAL(0, error.system_code);
 }
 
+/* Room for a file is asked for before its first byte is read. */
+static void disk_full(void)
+{
+    memmgr_array array = MEMMGR_ARRAY_INIT;
+    const char *path = file_path("full");
+#ifdef _WIN32
+    const uint64_t size = (uint64_t)1 << 60;
+#else
+    const uint64_t size = 1 << 20;
+    struct rlimit old, small;
+    getrlimit(RLIMIT_FSIZE, &old);
+    small = old;
+    small.rlim_cur = 4096;
+    setrlimit(RLIMIT_FSIZE, &small);
+#endif
+    array.name = "data";
+    array.dtype = MEMMGR_DTYPE_U8;
+    array.rank = 1;
+    array.shape[0] = size;
+    array.data = &array;
+    FAILS(DISK_FULL, memmgr_array_save(path, &array, 1, NULL, &error));
+#ifndef _WIN32
+    setrlimit(RLIMIT_FSIZE, &old);
+#endif
+    check_error(MEMMGR_OPERATION_SAVE, "", path);
+    EQUAL(size, error.requested);
+    CHECK(error.system_code != 0);
+}
+
+static int32_t stop(uint64_t done, uint64_t total, void *user)
+{
+    (void)total;
+    (void)user;
+    return done > 0;
+}
+
+static void cancelled(void)
+{
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    const char *path = file_path("cancelled");
+    options.progress = stop;
+    FAILS(CANCELLED, memmgr_dimension_save(manager, 0, path, &options, &error));
+    check_error(MEMMGR_OPERATION_SAVE, "D01", path);
+    EQUAL(0, error.system_code);
+}
+
 /* In the order of the header. */
 static const struct {
     memmgr_status status;
@@ -246,6 +296,8 @@ static const struct {
     /* Declared, and not reachable in this version: it has no guard against faults and no pools. */
     { MEMMGR_ERR_FAULTED, "faulted", NULL },
     { MEMMGR_ERR_POOL_CORRUPTION, "pool_corruption", NULL },
+    { MEMMGR_ERR_DISK_FULL, "disk_full", disk_full },
+    { MEMMGR_ERR_CANCELLED, "cancelled", cancelled },
 };
 
 /* The table above has every status that the library knows, and nothing else. */
@@ -264,7 +316,8 @@ static void names(void)
         CHECK((strcmp(memmgr_status_name(status), "unknown") != 0) == known);
     }
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_PRESSURE), "pressure") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_PRESSURE + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY), "verify") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY + 1), "unknown") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_NONE), "unknown") == 0);
 }
 

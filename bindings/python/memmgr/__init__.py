@@ -19,6 +19,8 @@ from ._dimension import Dimension
 from ._errors import (
     AllocationError,
     AlreadyLoadedError,
+    CancelledError,
+    DiskFullError,
     FaultedError,
     FileAccessError,
     FormatError,
@@ -38,18 +40,23 @@ from ._holder import Holder
 from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
+from ._save import save
 from ._stats import Capabilities, DimensionStats, Memory, Stats, capabilities, version
+from ._verify import FileIdentity, Verification
 from ._writer import Writer
 
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
+    "CancelledError",
     "Capabilities",
     "Dimension",
     "DimensionSpec",
     "DimensionStats",
+    "DiskFullError",
     "FaultedError",
     "FileAccessError",
+    "FileIdentity",
     "FormatError",
     "Holder",
     "InvalidAccessError",
@@ -65,10 +72,12 @@ __all__ = [
     "Stats",
     "UnknownDimensionError",
     "UnknownLayerError",
+    "Verification",
     "ViewsHeldError",
     "WaitTimeoutError",
     "Writer",
     "capabilities",
+    "save",
     "version",
 ]
 
