@@ -75,6 +75,7 @@ file_name: []const u8 = "",
 /// Where the functions below keep what they were given.
 dimension_name_storage: [63]u8 = undefined,
 layer_name_storage: [255]u8 = undefined,
+file_name_storage: [4095]u8 = undefined,
 
 /// `return detail.fail(error.BadFormat, "…")`.
 pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
@@ -104,6 +105,13 @@ pub fn setDimensionName(detail: *Detail, name: []const u8) void {
     detail.dimension_name = detail.dimension_name_storage[0..name.len];
 }
 
+/// For a file name whose memory goes before the detail does. Of a longer one the end is kept.
+pub fn setFileName(detail: *Detail, name: []const u8) void {
+    const end = name[name.len - @min(name.len, detail.file_name_storage.len) ..];
+    @memcpy(detail.file_name_storage[0..end.len], end);
+    detail.file_name = detail.file_name_storage[0..end.len];
+}
+
 /// For a name whose memory goes before the detail does. Cut to 255 bytes, between characters; a
 /// name that is not UTF-8 is left out.
 pub fn setLayerName(detail: *Detail, name: []const u8) void {
@@ -113,6 +121,18 @@ pub fn setLayerName(detail: *Detail, name: []const u8) void {
     while (length < name.len and name[length] & 0xc0 == 0x80) length -= 1;
     @memcpy(detail.layer_name_storage[0..length], name[0..length]);
     detail.layer_name = detail.layer_name_storage[0..length];
+}
+
+test "a file's name is kept by value, and of a long one its end" {
+    var detail: Detail = .{};
+    var name = "a.npy".*;
+    detail.setFileName(&name);
+    @memset(&name, '-');
+    try std.testing.expectEqualStrings("a.npy", detail.file_name);
+    const long: [5000]u8 = @splat('x');
+    detail.setFileName(long ++ "/a.npy");
+    try std.testing.expectEqual(4095, detail.file_name.len);
+    try std.testing.expectEqualStrings("x/a.npy", detail.file_name[4095 - 7 ..]);
 }
 
 test "a layer's name is kept by value, cut between characters, and left out if it is not text" {

@@ -936,7 +936,7 @@ pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
     const generation = &dimension.generations[word.slot];
     if (generation.options.mode != .read_write) return;
-    detail.file_name = generation.path;
+    detail.setFileName(generation.path);
     const writes = dimension.writesEnded(generation);
     os.flush(generation.placement, &detail.code) catch {
         return detail.fail(error.FileAccess, "cannot write the changes to the file");

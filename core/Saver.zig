@@ -198,6 +198,8 @@ fn checkDescribed(saver: *const Saver) Error!void {
     for (saver.layers.items) |layer| {
         const reason = if (layer.dtype == .@"opaque")
             "opaque bytes have no name for their type in safetensors"
+        else if (layer.dtype == .c128 and saver.format == .safetensors)
+            "safetensors has no name for complex numbers of 128 bits"
         else if (layer.order == .fortran and layer.shape.len > 1)
             "safetensors has no layers whose first axis is the densest"
         else

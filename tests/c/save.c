@@ -237,6 +237,10 @@ static void refused_saves_change_nothing(void)
     FAILS(INVALID_ARGUMENT, memmgr_array_save(path, arrays, 1, &options, &error));
     CHECK(strcmp(error.layer_name, "data") == 0);
     arrays[0].order = MEMMGR_ORDER_C;
+    arrays[0].dtype = MEMMGR_DTYPE_C128;
+    arrays[0].shape[1] = 0;
+    FAILS(INVALID_ARGUMENT, memmgr_array_save(path, arrays, 1, &options, &error));
+    arrays[0] = array_of("data", MEMMGR_DTYPE_U8, "abcd", 1, 4);
     arrays[1].name = "data";
     FAILS(INVALID_ARGUMENT, memmgr_array_save(path, arrays, 2, &options, &error));
     options.manifest = file_path("never.json");
