@@ -41,6 +41,7 @@ pub fn create(path: [:0]const u8, detail: *Detail) Detail.Error!AtomicFile {
             if (os.isExistsCode(detail.code)) continue;
             return detail.fileRefused(0, "cannot create a file in its folder");
         };
+        detail.code = 0;
         return .{ .path = path, .temporary = temporary, .file = file };
     }
     return detail.fileRefused(0, "cannot find a new name in its folder");

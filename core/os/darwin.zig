@@ -258,8 +258,10 @@ pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
     while (c.fcntl(file, darwin.F.PREALLOCATE, &request) == -1) {
         if (posix.interrupted()) continue;
         const err = posix.refused(code);
-        // What else than room is missing is a file system that cannot.
-        return if (posix.isSpaceCode(code.*)) err else {};
+        if (posix.isSpaceCode(code.*)) return err;
+        // A file system that cannot.
+        code.* = 0;
+        return;
     }
 }
 

@@ -325,6 +325,7 @@ pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
     syncFile(file, code) catch |err| {
         // Some file systems keep names without being asked, and say that they cannot be.
         if (code.* != @backingInt(std.c.E.INVAL)) return err;
+        code.* = 0;
     };
 }
 

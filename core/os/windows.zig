@@ -178,7 +178,10 @@ pub fn isExistsCode(code: i64) bool {
 }
 
 pub fn isFaultCode(code: i64) bool {
-    return code == win.error_noaccess or code == win.error_swaperror;
+    return switch (code) {
+        win.error_noaccess, win.error_swaperror, win.error_invalid_user_buffer => true,
+        else => false,
+    };
 }
 
 // Address space ---------------------------------------------------------------------------------
@@ -804,13 +807,11 @@ pub fn create(path: [*:0]const u8, _: ?[*:0]const u8, code: *i64) Error!File {
     return if (file == win.invalid_handle) refused(code) else file.?;
 }
 
+/// A file that is not sparse gets its blocks with its size.
 pub fn allocate(file: File, size: u64, code: *i64) Error!void {
     const bytes: i64 = @intCast(size);
-    const class = win.file_allocation_info;
-    if (win.SetFileInformationByHandle(file, class, &bytes, @sizeOf(i64)) != 0) return;
-    const err = refused(code);
-    // What else than room is missing is a file system that cannot.
-    return if (isSpaceCode(code.*)) err else {};
+    const class = win.file_end_of_file_info;
+    if (win.SetFileInformationByHandle(file, class, &bytes, @sizeOf(i64)) == 0) return refused(code);
 }
 
 pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) Error!void {

@@ -26,6 +26,7 @@ pub const error_disk_quota_exceeded = 1295;
 pub const error_no_system_resources = 1450;
 pub const error_working_set_quota = 1453;
 pub const error_commitment_limit = 1455;
+pub const error_invalid_user_buffer = 1784;
 pub const error_not_enough_quota = 1816;
 
 pub const Bool = c_int;
@@ -68,7 +69,7 @@ pub const file_type_disk = 1;
 pub const file_attribute_directory = 0x10;
 pub const file_attribute_normal = 0x80;
 pub const file_attribute_sparse = 0x200;
-pub const file_allocation_info = 5;
+pub const file_end_of_file_info = 6;
 pub const file_attribute_tag_info = 9;
 pub const reparse_tag_mount_point = 0xa0000003;
 pub const reparse_tag_symlink = 0xa000000c;
