@@ -54,7 +54,7 @@ runs: []const Run,
 /// Of a file that has one that is to be taken over as it is.
 header_taken: bool = false,
 
-/// Saves arrays, whose order this changes.
+/// Saves arrays, whose specs this completes.
 pub fn saveArrays(
     path: [:0]const u8,
     arrays: []Array,
@@ -133,27 +133,38 @@ fn layOut(format: formats.Format, arrays: []Array, detail: *Detail) Error!u64 {
             return detail.fail(error.InvalidArgument, reason);
         }
     }
+    var end: u64 = 0;
+    if (format != .safetensors) {
+        for (arrays) |*array| try append(array, format == .raw, &end, detail);
+        return end;
+    }
     // Safetensors has no room between layers. What keeps the alignment of the next one comes
     // first, then what needs the most; so every table whose size is a multiple begins at one.
-    if (format == .safetensors) std.mem.sort(Array, arrays, {}, before);
-    var end: u64 = 0;
-    for (arrays) |*array| {
-        // A layer of no bytes makes no gap.
-        const gaps = format == .raw and array.spec.length > 0;
-        array.spec.offset = if (gaps) std.mem.alignForward(u64, end, layer_alignment) else end;
-        end = std.math.add(u64, array.spec.offset, array.spec.length) catch {
-            detail.setLayerName(array.spec.name);
-            return detail.fail(error.InvalidArgument, "the layers are more than a file can hold");
-        };
+    for (arrays) |*array| if (keepsAlignment(array)) try append(array, false, &end, detail);
+    for (sizes_bits) |bits| {
+        for (arrays) |*array| {
+            if (keepsAlignment(array) or dtypes.bits(array.spec.dtype) != bits) continue;
+            try append(array, false, &end, detail);
+        }
     }
     return end;
 }
 
-fn before(_: void, a: Array, b: Array) bool {
-    const a_keeps = a.spec.length % layer_alignment == 0;
-    const b_keeps = b.spec.length % layer_alignment == 0;
-    if (a_keeps != b_keeps) return a_keeps;
-    return dtypes.bits(a.spec.dtype) > dtypes.bits(b.spec.dtype);
+/// Of elements, the largest first.
+const sizes_bits = [_]u32{ 128, 64, 32, 16, 8, 6, 4, 0 };
+
+fn keepsAlignment(array: *const Array) bool {
+    return array.spec.length % layer_alignment == 0;
+}
+
+fn append(array: *Array, gaps: bool, end: *u64, detail: *Detail) Error!void {
+    // A layer of no bytes makes no gap.
+    const aligned = gaps and array.spec.length > 0;
+    array.spec.offset = if (aligned) std.mem.alignForward(u64, end.*, layer_alignment) else end.*;
+    end.* = std.math.add(u64, array.spec.offset, array.spec.length) catch {
+        detail.setLayerName(array.spec.name);
+        return detail.fail(error.InvalidArgument, "the layers are more than a file can hold");
+    };
 }
 
 fn check(saver: *const Saver) Error!void {
@@ -440,6 +451,12 @@ test "R7.2 room that is missing, and memory, are errors of their own" {
             try place.file.expect("old");
             try testing.expectEqual(1, try place.file.countSiblings());
         }
+    }
+}
+
+test "every type of element has its place in the order" {
+    for (std.enums.values(Layers.Dtype)) |dtype| {
+        try testing.expect(std.mem.findScalar(u32, &sizes_bits, dtypes.bits(dtype)) != null);
     }
 }
 
