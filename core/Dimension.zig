@@ -477,6 +477,8 @@ fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
     const before = dimension.charges();
     const generation = &dimension.generations[slot];
     generation.number = dimension.last_number + 1;
+    generation.dimension = dimension.index;
+    generation.dimension_name = dimension.name();
     dimension.shared.budget.charge(dimension.charges() - before, detail) catch |err| {
         generation.* = .{};
         return err;
@@ -845,6 +847,7 @@ pub fn beginWrite(
     }
     dimension.gate.setDrain(word.slot, .{});
     generation.writing = true;
+    generation.writes += 1;
     generation.writer_thread = thread;
     dimension.activity = .none;
     // Readers have nothing to learn from it.
@@ -931,13 +934,66 @@ fn endWriteLocked(
 pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const word = try dimension.pin(owner, detail);
     defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = dimension.inside(word);
+    const generation = &dimension.generations[word.slot];
     if (generation.options.mode != .read_write) return;
-    detail.file_name = generation.path;
+    detail.setFileName(generation.path);
+    const writes = dimension.writesEnded(generation);
     os.flush(generation.placement, &detail.code) catch {
         return detail.fail(error.FileAccess, "cannot write the changes to the file");
     };
+    if (writes) |count| dimension.recordIdentity(generation, count);
     dimension.log(.flush, generation.size, generation.path);
+}
+
+/// How many writes there were since the file's identity was recorded; null while one goes on.
+fn writesEnded(dimension: *Dimension, generation: *const Generation) ?u64 {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    return if (generation.writing) null else generation.writes;
+}
+
+/// After a flush of so many writes, which have moved the file's time: the time is known again,
+/// unless there was another write meanwhile.
+fn recordIdentity(dimension: *Dimension, generation: *Generation, writes: u64) void {
+    var code: i64 = 0;
+    const now = os.identifyPath(generation.path, .followed, &code) catch return;
+    dimension.lock.lock();
+    defer dimension.unlock();
+    const old = generation.identity;
+    if (generation.writes != writes or now.device != old.device or now.inode != old.inode) return;
+    generation.identity.mtime_ns = now.mtime_ns;
+    generation.writes = 0;
+}
+
+/// What is known of the file that is loaded.
+pub const KnownFile = struct {
+    /// The caller's, to be freed.
+    path: [:0]u8,
+    identity: os.Identity,
+    generation: u64,
+    /// There were writes of ours since its identity was recorded.
+    own_writes: bool,
+};
+
+/// Also if a page of it could not be read.
+pub fn knownFile(dimension: *Dimension, owner: u64, detail: *Detail) Error!KnownFile {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    const word = dimension.gate.read();
+    switch (word.state) {
+        .open, .blocked, .faulted => {},
+        .empty, .deallocated, .unloading, .closed => return refusal(word.state, detail),
+    }
+    const generation = &dimension.generations[word.slot];
+    return .{
+        .path = os.heap.dupeSentinel(u8, generation.path, 0) catch {
+            return detail.refused(generation.path.len + 1, "cannot allocate memory for the " ++
+                "file's name");
+        },
+        .identity = generation.identity,
+        .generation = generation.number,
+        .own_writes = generation.options.mode == .read_write and generation.writes > 0,
+    };
 }
 
 /// Drops its pages from resident memory.

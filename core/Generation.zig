@@ -45,8 +45,13 @@ pub const Options = struct {
 /// Counts the versions of a dimension from 1; 0 while nothing is here.
 number: u64 = 0,
 options: Options = .{},
+/// Of the dimension that it is in, for who wants to save over its file.
+dimension: u32 = Detail.none,
+dimension_name: []const u8 = "",
 size: u64 = 0,
 identity: os.Identity = .{},
+/// Writes begun since the identity was recorded: each may have moved the file's time.
+writes: u64 = 0,
 format: formats.Format = .raw,
 layers: Layers = .empty,
 path: [:0]const u8 = "",
@@ -100,7 +105,11 @@ pub fn load(
     errdefer table.layers.deinit(os.heap);
 
     if (options.mode.sharing()) |sharing| {
-        MappedFiles.add(&generation.mapped_file, identity, sharing == .shared_write) catch {
+        MappedFiles.add(&generation.mapped_file, identity, .{
+            .writable = sharing == .shared_write,
+            .dimension = generation.dimension,
+            .dimension_name = generation.dimension_name,
+        }) catch {
             return detail.fail(error.AlreadyLoaded, "the file is mapped by this process " ++
                 "already, and one of the two mappings is writable");
         };
@@ -115,6 +124,11 @@ pub fn load(
     };
     generation.size = identity.size;
     generation.identity = identity;
+    if (options.mode == .read_write) {
+        // Giving its holes room may have moved its time.
+        const now = os.identify(file, &detail.code) catch identity;
+        generation.identity.mtime_ns = now.mtime_ns;
+    }
     generation.format = table.format;
     generation.layers = table.layers;
 }
@@ -153,16 +167,12 @@ fn checkSize(identity: os.Identity, capacity: u64, detail: *Detail) Detail.Error
     }
 }
 
-/// A refused call: memory that ran out is not the file's fault.
-fn systemFailure(detail: *Detail, requested: u64, reason: []const u8) Detail.Error {
-    if (os.isMemoryCode(detail.code)) return detail.refused(requested, reason);
-    return detail.fail(error.FileAccess, reason);
-}
+const systemFailure = Detail.fileRefused;
 
-const FileSource = struct {
+pub const FileSource = struct {
     file: os.File,
 
-    fn source(file_source: *FileSource, size: u64) formats.Source {
+    pub fn source(file_source: *FileSource, size: u64) formats.Source {
         return .{ .context = file_source, .size = size, .read_fn = read };
     }
 
@@ -212,7 +222,8 @@ fn readLayers(
     return table;
 }
 
-fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Error!Layers {
+/// The layers and the notes of a manifest of a file that has so many bytes.
+pub fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Error!Layers {
     const data_file_name = detail.file_name;
     detail.file_name = path;
     const file = os.open(path, .read, &detail.code) catch {

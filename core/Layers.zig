@@ -20,7 +20,10 @@ const Layers = @This();
 items: []const Layer,
 /// Open addressing with linear probing: indices of `items`, or `vacant`. Never full.
 slots: []const u32,
-/// What `items`, their shapes and names, and `slots` lie in.
+/// What else the file's header says: the JSON object that safetensors calls __metadata__, as it
+/// stands there; "" if it has none.
+notes: []const u8 = "",
+/// What `items`, their shapes and names, `slots` and `notes` lie in.
 memory: []align(@alignOf(Layer)) u8,
 
 /// Mirrors MEMMGR_ORDER_… of the header.
@@ -158,6 +161,7 @@ pub const Count = struct {
     layers: usize = 0,
     extents: usize = 0,
     name_bytes: usize = 0,
+    note_bytes: usize = 0,
 
     pub fn add(count: *Count, spec: Spec) void {
         count.layers += 1;
@@ -175,6 +179,7 @@ pub const Builder = struct {
     extents: []u64,
     slots: []u32,
     name_bytes: []u8,
+    notes: []u8,
     /// Of each of the above, how much is used.
     used: Count = .{},
 
@@ -190,7 +195,7 @@ pub const Builder = struct {
         const items_size = count.layers * @sizeOf(Layer);
         const extents_size = count.extents * @sizeOf(u64);
         const slots_size = slot_count * @sizeOf(u32);
-        const size = items_size + extents_size + slots_size + count.name_bytes;
+        const size = items_size + extents_size + slots_size + count.name_bytes + count.note_bytes;
         const memory = gpa.alignedAlloc(u8, .of(Layer), size) catch
             return detail.refused(size, "no memory for the layer table");
         const extents_start = items_size;
@@ -203,7 +208,8 @@ pub const Builder = struct {
             .items = @ptrCast(memory[0..items_size]),
             .extents = @ptrCast(@alignCast(memory[extents_start..slots_start])),
             .slots = @ptrCast(@alignCast(memory[slots_start..names_start])),
-            .name_bytes = memory[names_start..],
+            .name_bytes = memory[names_start..][0..count.name_bytes],
+            .notes = memory[names_start + count.name_bytes ..],
         };
     }
 
@@ -260,11 +266,11 @@ pub const Builder = struct {
     }
 
     fn index(builder: *Builder, rules: Rules) Detail.Error!Layers {
-        if (builder.items.len == 0) return empty;
         @memset(builder.slots, vacant);
         const layers: Layers = .{
             .items = builder.items,
-            .slots = builder.slots,
+            .slots = if (builder.items.len == 0) empty.slots else builder.slots,
+            .notes = builder.notes,
             .memory = builder.memory,
         };
         for (builder.items, 0..) |layer, position| {

@@ -18,7 +18,9 @@ const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
 const Pool = @import("Pool.zig");
+const Saver = @import("Saver.zig");
 const Tracker = @import("Tracker.zig");
+const Verification = @import("Verification.zig");
 
 const Manager = @This();
 const Atomic = std.atomic.Value;
@@ -541,6 +543,69 @@ fn logPool(manager: *Manager) void {
 fn reportPool(manager: *Manager) void {
     manager.logPool();
     manager.reportPressure();
+}
+
+// Files -----------------------------------------------------------------------------------------
+
+/// Saves what a dimension shows now; it is held as by a view meanwhile, so writers stay out.
+pub fn save(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    path: [:0]const u8,
+    options: Saver.Options,
+    detail: *Detail,
+) Error!void {
+    const word = try manager.enter(dimension, handle, detail);
+    defer dimension.leave(&manager.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    try Saver.saveGeneration(path, generation, options, detail);
+    Log.write(.{
+        .level = .debug,
+        .operation = .save,
+        .dimension = dimension.index,
+        .dimension_name = dimension.name(),
+        .bytes = generation.size,
+        .allocated = manager.budget.allocated.load(.monotonic),
+        .limit = manager.budget.limit,
+        .file_name = path,
+    });
+}
+
+/// What has become of the file that a dimension was loaded from.
+pub fn verify(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    options: Verification.Options,
+    detail: *Detail,
+) Error!Verification {
+    while (true) {
+        const known = try dimension.knownFile(handle, detail);
+        defer os.heap.free(known.path);
+        if (!options.checksums) return Verification.run(known, null, options, detail);
+        const word = try manager.enter(dimension, handle, detail);
+        defer dimension.leave(&manager.counters, dimension.index, word.slot);
+        const generation = dimension.inside(word);
+        // Otherwise there was a reload in between.
+        if (generation.number == known.generation) {
+            return Verification.run(known, generation, options, detail);
+        }
+    }
+}
+
+/// Lets the caller into what is loaded, as a reader.
+fn enter(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    detail: *Detail,
+) Error!Gate.Word {
+    const word = try dimension.enter(detail);
+    errdefer dimension.leave(&manager.counters, dimension.index, word.slot);
+    // The memory may have become another manager's since the handle was looked at.
+    try manager.checkOpen(handle, detail);
+    return word;
 }
 
 // Describing ------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 //! memmgr for Zig programs, and the root of its tests: re-exports, no logic.
 
+pub const AtomicFile = @import("AtomicFile.zig");
 pub const Budget = @import("Budget.zig");
+pub const Checksum = @import("Checksum.zig");
 pub const Counters = @import("Counters.zig");
 pub const Deadline = @import("Deadline.zig");
 pub const Detail = @import("Detail.zig");
@@ -14,7 +16,10 @@ pub const Manager = @import("Manager.zig");
 pub const Managers = @import("Managers.zig");
 pub const MappedFiles = @import("MappedFiles.zig");
 pub const Pool = @import("Pool.zig");
+pub const Progress = @import("Progress.zig");
+pub const Saver = @import("Saver.zig");
 pub const Tracker = @import("Tracker.zig");
+pub const Verification = @import("Verification.zig");
 pub const dtype = @import("dtype.zig");
 pub const fork = @import("fork.zig");
 pub const formats = @import("formats.zig");
@@ -22,7 +27,9 @@ pub const os = @import("os.zig");
 pub const threads = @import("threads.zig");
 
 test {
+    _ = AtomicFile;
     _ = Budget;
+    _ = Checksum;
     _ = Counters;
     _ = Deadline;
     _ = Detail;
@@ -36,7 +43,10 @@ test {
     _ = Managers;
     _ = MappedFiles;
     _ = Pool;
+    _ = Progress;
+    _ = Saver;
     _ = Tracker;
+    _ = Verification;
     _ = dtype;
     _ = fork;
     _ = formats;

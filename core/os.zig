@@ -46,7 +46,12 @@ pub const Identity = struct {
     mtime_ns: i64 = 0,
     regular: bool = false,
     directory: bool = false,
+    /// A symbolic link, which only `identifyPath` can come to.
+    link: bool = false,
 };
+
+/// What a name stands for that is a symbolic link: itself, or what it leads to.
+pub const Link = enum { itself, followed };
 
 /// A part of a reservation that one thing at a time can stand in.
 pub const Slot = struct {
@@ -105,6 +110,8 @@ pub const Code = struct {
     pub const not_mappable: i64 = native.code_not_mappable;
     /// A read of a file ended before its size.
     pub const short_read: i64 = native.code_short_read;
+    /// The path names a symbolic link, which was not to be followed.
+    pub const is_link: i64 = native.code_is_link;
 };
 
 /// An open file. The caller closes it.
@@ -129,6 +136,15 @@ pub const threadId: fn () u64 = backend.threadId;
 pub const describe: fn (code: i64, buffer: []u8) []const u8 = backend.describe;
 /// True if a code means that memory, address space or map entries ran out.
 pub const isMemoryCode: fn (code: i64) bool = backend.isMemoryCode;
+/// True if a code means that the disk, a quota or the limit of file sizes has no room.
+pub const isSpaceCode: fn (code: i64) bool = backend.isSpaceCode;
+/// True if a code means that nothing has the name that was looked for.
+pub const isMissingCode: fn (code: i64) bool = backend.isMissingCode;
+/// True if a code means that the name was to be new, and is not.
+pub const isExistsCode: fn (code: i64) bool = backend.isExistsCode;
+/// True if a code means that bytes to be written could not be read from memory: a page of a mapped
+/// file that is gone.
+pub const isFaultCode: fn (code: i64) bool = backend.isFaultCode;
 
 // Address space ---------------------------------------------------------------------------------
 
@@ -195,6 +211,32 @@ pub const readAt: fn (file: File, buffer: []u8, offset: u64, code: *i64) Error!u
     backend.readAt;
 /// Gives every hole of the first `size` bytes a block of the disk, without changing a byte.
 pub const fill: fn (file: File, size: u64, code: *i64) Error!void = backend.fill;
+
+// New files -------------------------------------------------------------------------------------
+
+/// What a path names, without opening it.
+pub const identifyPath: fn (path: [*:0]const u8, link: Link, code: *i64) Error!Identity = backend.identifyPath;
+/// Creates a file to be written and read, where nothing has that name, not even a link. With
+/// `like`, the name of another one, its permissions are that file's, and until then this user's
+/// alone; Windows gives every file those of its folder.
+pub const create: fn (path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) Error!File =
+    backend.create;
+/// Gives the first `size` bytes of an empty file blocks of the disk, or says that there are too
+/// few. Where a file system cannot, the writes find out.
+pub const allocate: fn (file: File, size: u64, code: *i64) Error!void = backend.allocate;
+/// Writes all of `bytes`. Bytes that are mapped and cannot be read are an error, not a fault.
+pub const writeAt: fn (file: File, bytes: []const u8, offset: u64, code: *i64) Error!void =
+    backend.writeAt;
+/// Waits until the device has the file's bytes and size.
+pub const syncFile: fn (file: File, code: *i64) Error!void = backend.syncFile;
+/// Gives a closed file another name of the same folder, in one step that whoever looks sees all or
+/// nothing of. A file that has that name already loses it.
+pub const rename: fn (from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void =
+    backend.rename;
+/// Waits until the device has the names of the folder that the file `path` is in.
+pub const syncFolder: fn (path: [:0]const u8, code: *i64) Error!void = backend.syncFolder;
+/// Removes a file of the caller's own. If the system refuses, nothing can be done about it.
+pub const remove: fn (path: [*:0]const u8) void = backend.remove;
 
 // Threads ---------------------------------------------------------------------------------------
 

@@ -108,10 +108,12 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
             })
         else
             try writer.print("refusing {d} bytes", .{event.bytes}),
-        .none, .find, .acquire, .release, .write, .stats, .log => {
+        .save => try writer.print("saved {d} bytes", .{event.bytes}),
+        .none, .find, .acquire, .release, .write, .stats, .log, .verify => {
             try writer.writeAll(@tagName(event.operation));
         },
     }
-    if (event.file_name.len > 0) try writer.print(" of '{s}'", .{event.file_name});
+    const preposition = if (event.operation == .save) "to" else "of";
+    if (event.file_name.len > 0) try writer.print(" {s} '{s}'", .{ preposition, event.file_name });
     try writer.print(" (allocated {d} of {d} bytes)", .{ event.allocated, event.limit });
 }

@@ -26,6 +26,10 @@ fn sizeFirst(comptime T: type) u32 {
         types.Stats => 104,
         types.DimensionStats => 4280,
         types.Memory => 40,
+        types.SaveOptions => 40,
+        types.Array => 296,
+        types.VerifyOptions => 48,
+        types.Verification => 96,
         else => @compileError("not a sized struct: " ++ @typeName(T)),
     };
 }

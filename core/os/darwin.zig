@@ -11,7 +11,6 @@ const posix = @import("posix.zig");
 
 const c = struct {
     extern "c" fn fcntl(fd: c_int, command: c_int, ...) c_int;
-    extern "c" fn fsync(fd: c_int) c_int;
     extern "c" fn mincore(address: [*]const u8, size: usize, vector: [*]Mincore) c_int;
     extern "c" fn clock_gettime_nsec_np(clock: darwin.clockid_t) u64;
     extern "c" fn pthread_threadid_np(thread: ?*anyopaque, id: *u64) c_int;
@@ -28,11 +27,16 @@ pub const File = posix.File;
 pub const code_is_directory = posix.code_is_directory;
 pub const code_not_mappable = posix.code_not_mappable;
 pub const code_short_read = posix.code_short_read;
+pub const code_is_link = posix.code_is_link;
 
 pub const pageSize = posix.pageSize;
 pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
+pub const isSpaceCode = posix.isSpaceCode;
+pub const isMissingCode = posix.isMissingCode;
+pub const isExistsCode = posix.isExistsCode;
+pub const isFaultCode = posix.isFaultCode;
 pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
@@ -42,6 +46,10 @@ pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
 pub const readAt = posix.readAt;
+pub const writeAt = posix.writeAt;
+pub const rename = posix.rename;
+pub const syncFolder = posix.syncFolder;
+pub const remove = posix.remove;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -152,11 +160,7 @@ pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!v
 pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
     const file = placement.flush_file orelse return;
     try posix.sync(placement, code);
-    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
-    // Network file systems do not have it, and do in `fsync` what they can.
-    while (c.fsync(file) != 0) {
-        if (!posix.interrupted()) return posix.refused(code);
-    }
+    try syncFile(file, code);
 }
 
 /// On macOS this only moves pages to where the system takes them first: no byte can be lost.
@@ -201,6 +205,10 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
 pub fn identify(file: File, code: *i64) os.Error!os.Identity {
     var status: darwin.Stat = undefined;
     if (darwin.fstat(file, &status) != 0) return posix.refused(code);
+    return identityOf(status);
+}
+
+fn identityOf(status: darwin.Stat) os.Identity {
     const mtime = status.mtime();
     return .{
         .device = @as(u32, @bitCast(status.dev)),
@@ -209,6 +217,7 @@ pub fn identify(file: File, code: *i64) os.Error!os.Identity {
         .mtime_ns = mtime.sec *| std.time.ns_per_s +| mtime.nsec,
         .regular = darwin.S.ISREG(status.mode),
         .directory = darwin.S.ISDIR(status.mode),
+        .link = darwin.S.ISLNK(status.mode),
     };
 }
 
@@ -219,6 +228,60 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
     const block_size = 512;
     const has_holes = @as(u64, @intCast(status.blocks)) *| block_size < size;
     return posix.fillHoles(file, size, has_holes, code);
+}
+
+fn statusAt(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!darwin.Stat {
+    var status: darwin.Stat = undefined;
+    const flags: u32 = switch (link) {
+        .itself => darwin.AT.SYMLINK_NOFOLLOW,
+        .followed => 0,
+    };
+    if (darwin.fstatat(darwin.AT.FDCWD, path, &status, flags) != 0) return posix.refused(code);
+    return status;
+}
+
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
+    return identityOf(try statusAt(path, link, code));
+}
+
+pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
+    const permissions: ?posix.Permissions = if (like) |other| like: {
+        const status = try statusAt(other, .itself, code);
+        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
+    } else null;
+    return posix.create(path, permissions, code);
+}
+
+/// fstore_t of <sys/fcntl.h>.
+const Preallocation = extern struct {
+    flags: c_uint = allocate_all,
+    mode: c_int = from_end_of_file,
+    offset: i64 = 0,
+    length: i64,
+    allocated: i64 = 0,
+
+    const allocate_all = 4;
+    const from_end_of_file = 3;
+};
+
+pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(size, code);
+    var request: Preallocation = .{ .length = @intCast(size) };
+    while (c.fcntl(file, darwin.F.PREALLOCATE, &request) == -1) {
+        if (posix.interrupted()) continue;
+        const err = posix.refused(code);
+        if (posix.isSpaceCode(code.*)) return err;
+        // A file system that cannot.
+        code.* = 0;
+        return;
+    }
+}
+
+/// `fsync` alone leaves the bytes in the device's own cache.
+pub fn syncFile(file: File, code: *i64) os.Error!void {
+    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
+    // Network file systems do not have it, and do in `fsync` what they can.
+    try posix.syncFile(file, code);
 }
 
 // Threads ---------------------------------------------------------------------------------------

@@ -14,11 +14,16 @@ pub const File = posix.File;
 pub const code_is_directory = posix.code_is_directory;
 pub const code_not_mappable = posix.code_not_mappable;
 pub const code_short_read = posix.code_short_read;
+pub const code_is_link = posix.code_is_link;
 
 pub const pageSize = posix.pageSize;
 pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
+pub const isSpaceCode = posix.isSpaceCode;
+pub const isMissingCode = posix.isMissingCode;
+pub const isExistsCode = posix.isExistsCode;
+pub const isFaultCode = posix.isFaultCode;
 pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
@@ -28,6 +33,11 @@ pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
 pub const readAt = posix.readAt;
+pub const writeAt = posix.writeAt;
+pub const syncFile = posix.syncFile;
+pub const rename = posix.rename;
+pub const syncFolder = posix.syncFolder;
+pub const remove = posix.remove;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -272,8 +282,12 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
 // Files -----------------------------------------------------------------------------------------
 
 fn statusOf(file: File, code: *i64) os.Error!linux.Statx {
+    return statusAt(file, "", linux.AT.EMPTY_PATH, code);
+}
+
+fn statusAt(folder: File, path: [*:0]const u8, flags: u32, code: *i64) os.Error!linux.Statx {
     var status: linux.Statx = undefined;
-    const rc = linux.statx(file, "", linux.AT.EMPTY_PATH, .BASIC_STATS, &status);
+    const rc = linux.statx(folder, path, flags, .BASIC_STATS, &status);
     return switch (linux.errno(rc)) {
         .SUCCESS => status,
         else => |errno| {
@@ -284,7 +298,10 @@ fn statusOf(file: File, code: *i64) os.Error!linux.Statx {
 }
 
 pub fn identify(file: File, code: *i64) os.Error!os.Identity {
-    const status = try statusOf(file, code);
+    return identityOf(try statusOf(file, code));
+}
+
+fn identityOf(status: linux.Statx) os.Identity {
     return .{
         .device = device(status.dev_major, status.dev_minor),
         .inode = status.ino,
@@ -292,6 +309,7 @@ pub fn identify(file: File, code: *i64) os.Error!os.Identity {
         .mtime_ns = status.mtime.sec *| std.time.ns_per_s +| status.mtime.nsec,
         .regular = linux.S.ISREG(status.mode),
         .directory = linux.S.ISDIR(status.mode),
+        .link = linux.S.ISLNK(status.mode),
     };
 }
 
@@ -314,6 +332,38 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
                 const has_holes = (try statusOf(file, code)).blocks *| block_size < size;
                 return posix.fillHoles(file, size, has_holes, code);
             },
+            else => |errno| {
+                code.* = @backingInt(errno);
+                return error.System;
+            },
+        }
+    }
+}
+
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
+    const flags: u32 = switch (link) {
+        .itself => linux.AT.SYMLINK_NOFOLLOW,
+        .followed => 0,
+    };
+    return identityOf(try statusAt(linux.AT.FDCWD, path, flags, code));
+}
+
+pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
+    const permissions: ?posix.Permissions = if (like) |other| like: {
+        const status = try statusAt(linux.AT.FDCWD, other, linux.AT.SYMLINK_NOFOLLOW, code);
+        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
+    } else null;
+    return posix.create(path, permissions, code);
+}
+
+pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(size, code);
+    while (true) {
+        const rc = linux.fallocate(file, 0, 0, @intCast(size));
+        switch (linux.errno(rc)) {
+            // Not every file system can, nor every emulator.
+            .SUCCESS, .OPNOTSUPP, .NOSYS => return,
+            .INTR => {},
             else => |errno| {
                 code.* = @backingInt(errno);
                 return error.System;

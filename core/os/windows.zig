@@ -20,6 +20,7 @@ pub const File = *anyopaque;
 pub const code_is_directory: i64 = win.error_directory_not_supported;
 pub const code_not_mappable: i64 = win.error_bad_file_type;
 pub const code_short_read: i64 = win.error_handle_eof;
+pub const code_is_link: i64 = win.error_stopped_on_symlink;
 
 /// The failure of the call just made: its code, and the error to return.
 fn refused(code: *i64) Error {
@@ -153,6 +154,32 @@ pub fn isMemoryCode(code: i64) bool {
         // A slot's addresses were taken by another thread: see `Reservations`.
         win.error_invalid_address,
         => true,
+        else => false,
+    };
+}
+
+pub fn isSpaceCode(code: i64) bool {
+    return switch (code) {
+        win.error_handle_disk_full,
+        win.error_disk_full,
+        win.error_file_too_large,
+        win.error_disk_quota_exceeded,
+        => true,
+        else => false,
+    };
+}
+
+pub fn isMissingCode(code: i64) bool {
+    return code == win.error_file_not_found or code == win.error_path_not_found;
+}
+
+pub fn isExistsCode(code: i64) bool {
+    return code == win.error_file_exists or code == win.error_already_exists;
+}
+
+pub fn isFaultCode(code: i64) bool {
+    return switch (code) {
+        win.error_noaccess, win.error_swaperror, win.error_invalid_user_buffer => true,
         else => false,
     };
 }
@@ -753,12 +780,97 @@ fn writeZeros(file: File, start: u64, end: u64, code: *i64) Error!void {
     const zeros: [2048]u8 = @splat(0);
     var position = start;
     while (position < end) {
-        var overlapped: win.Overlapped = .at(position);
-        var written: u32 = 0;
-        const count: u32 = @intCast(@min(end - position, zeros.len));
-        if (win.WriteFile(file, &zeros, count, &written, &overlapped) == 0) return refused(code);
-        position += written;
+        const size = @min(end - position, zeros.len);
+        try writeAt(file, zeros[0..size], position, code);
+        position += size;
     }
+}
+
+// New files -------------------------------------------------------------------------------------
+
+/// Without any access to its bytes, which need not be this user's.
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) Error!os.Identity {
+    const room = try fullPath(path, code);
+    defer heap.free(room);
+    const reparse_flag: u32 = switch (link) {
+        .itself => win.file_flag_open_reparse_point,
+        .followed => 0,
+    };
+    const flags = win.file_flag_backup_semantics | reparse_flag;
+    const share = win.file_share_read | win.file_share_write | win.file_share_delete;
+    const file = win.CreateFileW(extended(room), 0, share, null, win.open_existing, flags, null);
+    if (file == win.invalid_handle) return refused(code);
+    defer close(file.?);
+    var identity = try identify(file.?, code);
+    var tag: win.AttributeTag = undefined;
+    const tag_size = @sizeOf(win.AttributeTag);
+    const class = win.file_attribute_tag_info;
+    if (win.GetFileInformationByHandleEx(file.?, class, &tag, tag_size) != 0 and
+        (tag.tag == win.reparse_tag_symlink or tag.tag == win.reparse_tag_mount_point))
+    {
+        identity.link = true;
+        identity.regular = false;
+    }
+    return identity;
+}
+
+pub fn create(path: [*:0]const u8, _: ?[*:0]const u8, code: *i64) Error!File {
+    const room = try fullPath(path, code);
+    defer heap.free(room);
+    const file = win.CreateFileW(
+        extended(room),
+        win.generic_read | win.generic_write,
+        win.file_share_read | win.file_share_delete,
+        null,
+        win.create_new,
+        win.file_attribute_normal,
+        null,
+    );
+    return if (file == win.invalid_handle) refused(code) else file.?;
+}
+
+/// A file that is not sparse gets its blocks with its size.
+pub fn allocate(file: File, size: u64, code: *i64) Error!void {
+    const bytes: i64 = @intCast(size);
+    const class = win.file_end_of_file_info;
+    if (win.SetFileInformationByHandle(file, class, &bytes, @sizeOf(i64)) == 0) return refused(code);
+}
+
+pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) Error!void {
+    const once_max = 1 << 30;
+    var done: usize = 0;
+    while (done < bytes.len) {
+        const rest = bytes[done..];
+        var overlapped: win.Overlapped = .at(offset +| done);
+        var written: u32 = 0;
+        const count: u32 = @intCast(@min(rest.len, once_max));
+        if (win.WriteFile(file, rest.ptr, count, &written, &overlapped) == 0) return refused(code);
+        done += written;
+    }
+}
+
+pub fn syncFile(file: File, code: *i64) Error!void {
+    if (win.FlushFileBuffers(file) == 0) return refused(code);
+}
+
+/// Not by ReplaceFile, which takes two steps and can leave neither of the two under the name.
+pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
+    const from_room = try fullPath(from, code);
+    defer heap.free(from_room);
+    const to_room = try fullPath(to, code);
+    defer heap.free(to_room);
+    const flags = win.movefile_replace_existing | win.movefile_write_through;
+    if (win.MoveFileExW(extended(from_room), extended(to_room), flags) == 0) return refused(code);
+}
+
+/// The renaming has waited for it.
+pub fn syncFolder(_: [:0]const u8, _: *i64) Error!void {}
+
+pub fn remove(path: [*:0]const u8) void {
+    var code: i64 = 0;
+    const room = fullPath(path, &code) catch return;
+    defer heap.free(room);
+    _ = win.DeleteFileW(extended(room));
 }
 
 // Threads ---------------------------------------------------------------------------------------
