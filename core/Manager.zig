@@ -14,6 +14,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const Guard = @import("Guard.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
@@ -54,6 +55,7 @@ pub const Options = struct {
     populate: bool = false,
     gate_atomic: bool = false,
     track_views: bool = false,
+    guard: bool = false,
 
     fn unnamed(_: ?*const anyopaque, _: u32) Spec {
         return .{};
@@ -119,6 +121,7 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
         return detail.fail(error.LimitExceeded, "the regions alone are more than the limit");
     }
     if (options.populate) try Generation.checkMemory(layout.charged, detail);
+    if (options.guard) try Guard.install(detail);
 
     const manager = try Managers.take(options.dimension_count, detail);
     errdefer manager.giveBack();
@@ -192,6 +195,7 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
         .tracker = if (options.track_views) &manager.tracker else null,
         .budget = &manager.budget,
         .read_timeout_ns = options.read_timeout_ns,
+        .guarded = options.guard,
         .tenants = .init(1),
         .last_out = lastOut,
     };

@@ -48,6 +48,20 @@ pub fn wasOpen(handle: u64) bool {
     return parts.serial <= manager.serial.load(.acquire);
 }
 
+/// All managers there ever was memory for, whatever they are now. Takes no lock, so that a signal
+/// handler may walk.
+pub const Walk = struct {
+    index: usize = 0,
+
+    pub fn next(walk: *Walk) ?*Manager {
+        while (walk.index < count_max) {
+            defer walk.index += 1;
+            if (table[walk.index].load(.acquire)) |manager| return manager;
+        }
+        return null;
+    }
+};
+
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
 /// Nobody finds it until `publish`.
 pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {

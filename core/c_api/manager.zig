@@ -27,7 +27,8 @@ fn open(
         try sized.read(types.ManagerOptions, pointer, &call.detail)
     else
         .{};
-    const known = types.open_populate | types.open_gate_atomic | types.open_track_views;
+    const known = types.open_populate | types.open_gate_atomic | types.open_track_views |
+        types.open_fault_guard;
     if (given.flags & ~known != 0) {
         return call.invalid("flags has bits that this version of the library does not know");
     }
@@ -35,6 +36,7 @@ fn open(
         .populate = given.flags & types.open_populate != 0,
         .gate_atomic = given.flags & types.open_gate_atomic != 0,
         .track_views = given.flags & types.open_track_views != 0,
+        .guard = given.flags & types.open_fault_guard != 0,
     };
     if (given.dimension_count != 0) core.dimension_count = given.dimension_count;
     if (given.capacity != 0) core.capacity = given.capacity;

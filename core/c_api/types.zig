@@ -36,6 +36,7 @@ pub const log_error: i32 = 40;
 pub const open_populate: u32 = 1;
 pub const open_gate_atomic: u32 = 2;
 pub const open_track_views: u32 = 4;
+pub const open_fault_guard: u32 = 32;
 
 pub const write_any_thread: u32 = 1;
 
@@ -124,6 +125,8 @@ pub const Capabilities = extern struct {
     granularity: u64 = 0,
     atomic_placement: u32 = 0,
     system_code_kind: u32 = 0,
+    fault_guard: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_log_record

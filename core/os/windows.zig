@@ -94,6 +94,7 @@ pub fn capabilities() os.Capabilities {
         .process_barrier = !machine.wine,
         .atomic_placement = machine.placeholders != null,
         .codes_are_errno = false,
+        .fault_guard = false,
     };
 }
 
