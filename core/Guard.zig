@@ -107,17 +107,23 @@ fn heal(
 ) bool {
     const start = guard.start.load(.seq_cst);
     const offset = fault.address - start;
+    if (fault.code == 0) {
+        return guard.offset.load(.seq_cst) != no_offset and guard.isHealing();
+    }
     _ = guard.code.cmpxchgStrong(0, fault.code, .seq_cst, .seq_cst);
     const before = guard.offset.fetchMin(offset, .seq_cst);
-    if (before / os.pageSize() <= offset / os.pageSize()) {
-        if (guard.late.fetchAdd(1, .seq_cst) >= late_max) return false;
-    }
+    if (before / os.pageSize() <= offset / os.pageSize() and !guard.isHealing()) return false;
     dimension.gate.fault(slot, generation);
     const base: [*]u8 = @ptrFromInt(start);
     const pages = base[0..guard.size.load(.seq_cst)];
     var code: i64 = 0;
     os.zero(pages, offset, guard.writable.load(.seq_cst), &code) catch return false;
     return true;
+}
+
+/// One of those that are late, and not one that comes again for ever.
+fn isHealing(guard: *Guard) bool {
+    return guard.late.fetchAdd(1, .seq_cst) < late_max;
 }
 
 const testing = std.testing;
@@ -234,8 +240,6 @@ test "R7.1, R9.1 Guard: after a fault views show zeros and are released, and new
         try fixture.expectFaulted(page + 5);
 
         // One that comes later and lies before it.
-        const other = try testing.allocator.dupe(u8, bytes[0..page]);
-        defer testing.allocator.free(other);
         try testing.expect(faultAt(bytes, 3));
         try testing.expect(std.mem.allEqual(u8, bytes, 0));
         try fixture.expectFaulted(3);
@@ -448,23 +452,23 @@ test "R4.1 Guard: no fault is lost to whoever opens the gate at the same moment"
 }
 
 test "R7.5 Guard: a file that is cut short under its readers ends no process" {
-    if (@import("os/contract.zig").emulated()) return error.SkipZigTest;
     var fixture: Fixture = try .open(.{ .guard = true });
     defer fixture.deinit();
     try fixture.load(.read);
     const word = try fixture.enter();
+    defer fixture.leave(word);
     const page = os.pageSize();
-    try fixture.file.resize(page + 1);
+    // Windows does not cut a file that is mapped.
+    fixture.file.resize(2 * page) catch return error.SkipZigTest;
     const bytes = fixture.bytesOf(word);
     var threads: [8]std.Thread = undefined;
     for (&threads) |*thread| thread.* = try std.Thread.spawn(.{}, struct {
         fn run(all: []const u8) void {
             var sum: u64 = 0;
             for (all) |*byte| sum += @as(*const volatile u8, byte).*;
-            std.debug.assert(sum == os.pageSize() * @as(u64, 'x') + 'x');
+            std.debug.assert(sum == 2 * os.pageSize() * @as(u64, 'x'));
         }
     }.run, .{bytes});
     for (threads) |thread| thread.join();
     try fixture.expectFaulted(2 * page);
-    fixture.leave(word);
 }

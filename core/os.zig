@@ -94,7 +94,7 @@ pub const Capabilities = struct {
 pub const Fault = struct {
     /// What the program was about to look at, to the byte if the system tells it so.
     address: usize,
-    /// Why.
+    /// Why. 0: nothing stands there, which on Windows is so for a moment while `zero` is at work.
     code: i64,
 };
 
@@ -186,9 +186,9 @@ pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use =
 /// puts itself before those that have come since. Every call of a process names the same hook; one
 /// thread at a time.
 pub const catchFaults: fn (hook: FaultHook, code: *i64) Error!void = backend.catchFaults;
-/// Puts zeroed private memory in place of a placement's pages, from that of `offset` or from one
-/// before it to the end, so that no thread ever finds nothing there. May be called by a hook for
-/// faults, and by several at once. What stands there then is restored as before.
+/// Puts zeroed private memory in place of a placement's pages, from that of `offset` to the end (on
+/// Windows, of all of them). May be called by a hook for faults, and by several at once. What
+/// stands there then is restored as before.
 pub const zero: fn (pages: []u8, offset: usize, writable: bool, code: *i64) Error!void =
     backend.zero;
 

@@ -112,7 +112,7 @@ pub fn Signals(comptime system: System) type {
                 var before: std.c.sigset_t = undefined;
                 _ = c.pthread_sigmask(SIG.BLOCK, &blocked, &before);
                 if (next.flags & SA.SIGINFO != 0) {
-                    @as(Handler, @ptrCast(handler.?))(chain.signal, info, context);
+                    @as(Handler, @ptrCast(@alignCast(handler.?)))(chain.signal, info, context);
                 } else {
                     handler.?(chain.signal);
                 }

@@ -8,10 +8,12 @@ const std = @import("std");
 pub const error_not_enough_memory = 8;
 pub const error_out_of_memory = 14;
 pub const error_handle_eof = 38;
+pub const error_not_supported = 50;
 pub const error_bad_file_type = 222;
 pub const error_more_data = 234;
 pub const error_directory_not_supported = 336;
 pub const error_invalid_address = 487;
+pub const error_swap = 999;
 pub const error_no_system_resources = 1450;
 pub const error_working_set_quota = 1453;
 pub const error_commitment_limit = 1455;
@@ -31,6 +33,7 @@ pub const mem_replace_placeholder = 0x4000;
 pub const mem_decommit = 0x4000;
 pub const mem_release = 0x8000;
 pub const mem_free = 0x10000;
+pub const mem_private = 0x20000;
 pub const mem_reserve_placeholder = 0x40000;
 
 pub const page_noaccess = 0x1;
@@ -173,6 +176,29 @@ pub const Overlapped = extern struct {
     }
 };
 
+pub const status_access_violation = 0xc0000005;
+pub const status_in_page_error = 0xc0000006;
+pub const exception_continue_search = 0;
+pub const exception_continue_execution = -1;
+
+pub const ExceptionRecord = extern struct {
+    status: u32,
+    flags: u32,
+    nested: ?*ExceptionRecord,
+    instruction: ?*anyopaque,
+    parameter_count: u32,
+    /// Of the two above: what was tried, the address, and, of a page, the status of its reading.
+    parameters: [15]usize,
+};
+
+pub const ExceptionPointers = extern struct {
+    record: *ExceptionRecord,
+    context: *anyopaque,
+};
+
+pub const ExceptionHandler = fn (exception: *ExceptionPointers) callconv(.winapi) i32;
+
+pub const RtlNtStatusToDosError = fn (status: u32) callconv(.winapi) u32;
 pub const InitOnce = fn (
     once: *?*anyopaque,
     parameter: ?*anyopaque,
@@ -218,6 +244,10 @@ pub const WaitOnAddress = fn (
 ) callconv(.winapi) Bool;
 pub const WakeByAddress = fn (address: *const anyopaque) callconv(.winapi) void;
 
+pub extern "kernel32" fn AddVectoredExceptionHandler(
+    first: u32,
+    handler: *const ExceptionHandler,
+) callconv(.winapi) ?*anyopaque;
 pub extern "kernel32" fn CloseHandle(handle: *anyopaque) callconv(.winapi) Bool;
 pub extern "kernel32" fn CreateFileMappingW(
     file: *anyopaque,
@@ -343,6 +373,14 @@ pub extern "kernel32" fn ReadFile(
     read: *u32,
     overlapped: *Overlapped,
 ) callconv(.winapi) Bool;
+pub extern "kernel32" fn RaiseException(
+    status: u32,
+    flags: u32,
+    parameter_count: u32,
+    parameters: [*]const usize,
+) callconv(.winapi) void;
+pub extern "kernel32" fn RemoveVectoredExceptionHandler(handle: *anyopaque) callconv(.winapi) u32;
+pub extern "kernel32" fn SetLastError(code: u32) callconv(.winapi) void;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn UnmapViewOfFile(base: [*]const u8) callconv(.winapi) Bool;
 pub extern "kernel32" fn VirtualAlloc(
