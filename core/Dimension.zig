@@ -290,7 +290,7 @@ fn refuseFaulted(dimension: *Dimension, detail: *Detail) Error!void {
 
 /// Under the lock, or inside of the slot. The error is about the layer that was asked for, or else
 /// about the one that was being read.
-fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *Detail) Error!void {
+noinline fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *Detail) Error!void {
     const generation = &dimension.generations[slot];
     const mark = dimension.guards[slot].markOf(generation.number) orelse return;
     if (detail.layer_name.len == 0) if (generation.layers.findAt(mark.offset)) |index| {

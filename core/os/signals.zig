@@ -48,11 +48,12 @@ pub const System = struct {
 pub fn Signals(comptime system: System) type {
     return struct {
         var fault_hook: std.atomic.Value(?os.FaultHook) = .init(null);
-        var chains = [_]Chain{ .{ .signal = .BUS }, .{ .signal = .SEGV } };
+        const caught = [_]SIG{ .BUS, .SEGV };
+        var chains: [caught.len]Chain = @splat(.{});
 
         pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {
             fault_hook.store(hook, .release);
-            for (&chains) |*chain| try chain.putOnTop(code);
+            for (&chains, caught) |*chain, signal| try chain.putOnTop(signal, code);
         }
 
         const levels: [level_count]Handler = levels: {
@@ -64,29 +65,39 @@ pub fn Signals(comptime system: System) type {
         fn Level(comptime level: usize) type {
             return struct {
                 fn handle(signal: SIG, info: *const Info, context: ?*anyopaque) callconv(.c) void {
-                    const errno = std.c._errno();
-                    const kept = errno.*;
-                    defer errno.* = kept;
-                    if (system.faultOf(signal, info)) |fault| {
-                        if (fault_hook.load(.acquire).?(fault)) return;
-                    }
-                    for (&chains) |*chain| {
-                        if (chain.signal == signal) chain.passOn(level, info, context);
-                    }
+                    handleAt(level, signal, info, context);
                 }
             };
         }
 
-        const Chain = struct {
+        /// Not inline: there are many levels.
+        noinline fn handleAt(
+            level: usize,
             signal: SIG,
+            info: *const Info,
+            context: ?*anyopaque,
+        ) void {
+            const errno = std.c._errno();
+            const kept = errno.*;
+            defer errno.* = kept;
+            if (system.faultOf(signal, info)) |fault| {
+                if (fault_hook.load(.acquire).?(fault)) return;
+            }
+            for (&chains, caught) |*chain, each| {
+                if (each == signal) return chain.passOn(level, signal, info, context);
+            }
+        }
+
+        const Chain = struct {
             /// Levels that were put on top so far.
             count: usize = 0,
-            /// Of each level the handler that it was put over.
-            below: [level_count]Action = undefined,
+            /// Of each level the handler that it was put over. Zero, so that it takes no room in
+            /// the library's file.
+            below: [level_count]Action = std.mem.zeroes([level_count]Action),
 
-            fn putOnTop(chain: *Chain, code: *i64) os.Error!void {
+            fn putOnTop(chain: *Chain, signal: SIG, code: *i64) os.Error!void {
                 var found: Action = undefined;
-                if (c.sigaction(chain.signal, null, &found) != 0) return refused(code);
+                if (c.sigaction(signal, null, &found) != 0) return refused(code);
                 if (isOurs(&found) or chain.count == level_count) return;
                 chain.below[chain.count] = found;
                 const ours = action(
@@ -94,39 +105,45 @@ pub fn Signals(comptime system: System) type {
                     // A handler below may raise the signal again, to end the process by it.
                     SA.SIGINFO | SA.ONSTACK | SA.NODEFER,
                 );
-                if (c.sigaction(chain.signal, &ours, null) != 0) return refused(code);
+                if (c.sigaction(signal, &ours, null) != 0) return refused(code);
                 chain.count += 1;
             }
 
-            fn passOn(chain: *Chain, level: usize, info: *const Info, context: ?*anyopaque) void {
+            fn passOn(
+                chain: *Chain,
+                level: usize,
+                signal: SIG,
+                info: *const Info,
+                context: ?*anyopaque,
+            ) void {
                 const next = &chain.below[level];
                 const handler = @atomicLoad(?Action.handler_fn, &next.handler.handler, .monotonic);
                 // A fault cannot be ignored.
                 if (handler == SIG.IGN and system.wasSent(info)) return;
-                if (handler == SIG.DFL or handler == SIG.IGN) return chain.end(info);
+                if (handler == SIG.DFL or handler == SIG.IGN) return end(signal, info);
                 if (next.flags & SA.RESETHAND != 0) {
                     @atomicStore(?Action.handler_fn, &next.handler.handler, SIG.DFL, .monotonic);
                 }
                 var blocked = next.mask;
-                if (next.flags & SA.NODEFER == 0) _ = c.sigaddset(&blocked, chain.signal);
+                if (next.flags & SA.NODEFER == 0) _ = c.sigaddset(&blocked, signal);
                 var before: std.c.sigset_t = undefined;
                 _ = c.pthread_sigmask(SIG.BLOCK, &blocked, &before);
                 if (next.flags & SA.SIGINFO != 0) {
-                    @as(Handler, @ptrCast(@alignCast(handler.?)))(chain.signal, info, context);
+                    @as(Handler, @ptrCast(@alignCast(handler.?)))(signal, info, context);
                 } else {
-                    handler.?(chain.signal);
+                    handler.?(signal);
                 }
                 _ = c.pthread_sigmask(SIG.SETMASK, &before, null);
             }
-
-            /// The process ends by the signal, as if nobody had handled it.
-            fn end(chain: *Chain, info: *const Info) void {
-                const default = action(.{ .handler = SIG.DFL }, 0);
-                _ = c.sigaction(chain.signal, &default, null);
-                // A fault is met again once its instruction is tried again.
-                if (system.wasSent(info)) _ = c.raise(chain.signal);
-            }
         };
+
+        /// The process ends by the signal, as if nobody had handled it.
+        fn end(signal: SIG, info: *const Info) void {
+            const default = action(.{ .handler = SIG.DFL }, 0);
+            _ = c.sigaction(signal, &default, null);
+            // A fault is met again once its instruction is tried again.
+            if (system.wasSent(info)) _ = c.raise(signal);
+        }
 
         fn isOurs(found: *const Action) bool {
             if (found.flags & SA.SIGINFO == 0) return false;
