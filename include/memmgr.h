@@ -242,7 +242,8 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 #define MEMMGR_LOG_ERROR 40
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
- * threshold and every refusal by the budget a WARNING, written before the call returns. */
+ * threshold, every refusal by the budget, and the end of every version of which a page could not
+ * be read a WARNING, written before the call returns. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */

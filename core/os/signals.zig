@@ -100,10 +100,14 @@ pub fn Signals(comptime system: System) type {
                 if (c.sigaction(signal, null, &found) != 0) return refused(code);
                 if (isOurs(&found) or chain.count == level_count) return;
                 chain.below[chain.count] = found;
+                // System calls that the signal interrupts fail if they would below.
+                const handled = found.handler.handler != SIG.DFL and
+                    found.handler.handler != SIG.IGN;
+                const restart = if (handled) found.flags & SA.RESTART else SA.RESTART;
                 const ours = action(
                     .{ .sigaction = levels[chain.count] },
                     // A handler below may raise the signal again, to end the process by it.
-                    SA.SIGINFO | SA.ONSTACK | SA.NODEFER,
+                    SA.SIGINFO | SA.ONSTACK | SA.NODEFER | restart,
                 );
                 if (c.sigaction(signal, &ours, null) != 0) return refused(code);
                 chain.count += 1;
@@ -147,7 +151,8 @@ pub fn Signals(comptime system: System) type {
 
         fn isOurs(found: *const Action) bool {
             if (found.flags & SA.SIGINFO == 0) return false;
-            return std.mem.findScalar(Handler, &levels, found.handler.sigaction.?) != null;
+            const handler = found.handler.sigaction orelse return false;
+            return std.mem.findScalar(Handler, &levels, handler) != null;
         }
     };
 }

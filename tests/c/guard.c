@@ -269,6 +269,67 @@ static void r7_5_readers(void)
     EQUAL(MEMMGR_STATE_FAULTED, state_of(1));
 }
 
+static atomic_int stop;
+
+/* Reads on whatever happens. */
+static void read_on(void *context)
+{
+    int *right = (int *)context;
+    while (!atomic_load(&stop)) {
+        memmgr_view view = MEMMGR_VIEW_INIT;
+        const memmgr_status status = memmgr_view_acquire(manager, 1, 0, 4 * page, &view, &error);
+        if (status == MEMMGR_OK) {
+            const volatile unsigned char *bytes = (const volatile unsigned char *)view.data;
+            size_t index;
+            for (index = 0; index < view.length; index += 64) {
+                if (bytes[index] > 1) *right = 0;
+            }
+            if (bytes[0] != 1) *right = 0;
+            CHECK(memmgr_view_release(manager, &view, NULL) == MEMMGR_OK);
+            atomic_fetch_add(&scans, 1);
+        } else if (status != MEMMGR_ERR_FAULTED) {
+            *right = 0;
+        }
+    }
+}
+
+/* R7.5: files are cut and replaced, again and again, under readers who never stop. */
+static void r7_5_rounds(void)
+{
+    static const char *const names[] = { "this", "that" };
+    thread threads[8];
+    memmgr_stats before = MEMMGR_STATS_INIT, after = MEMMGR_STATS_INIT;
+    unsigned round, index, faults = 0;
+    int right = 1;
+    load(1, MEMMGR_MODE_READ);
+    OK(memmgr_stats_get(manager, &before, &error));
+    for (index = 0; index < 8; index++) thread_start(&threads[index], read_on, &right);
+    for (round = 0; round < 300; round++) {
+        const unsigned seen = atomic_load(&scans);
+        unsigned tries = 0;
+        CHECK(truncate(path, (off_t)page) == 0);
+        while (state_of(1) != MEMMGR_STATE_FAULTED && ++tries < 10000) sleep_ms(round % 2);
+        faults += state_of(1) == MEMMGR_STATE_FAULTED;
+        /* A new file: the old one may be mapped still. */
+        path = file_path(names[round % 2]);
+        remove(path);
+        file_fill(names[round % 2], 1, 4 * page);
+        /* Those who still hold the versions before have to leave one first. */
+        while (memmgr_dimension_reload(manager, 1, path, NULL, &error) == MEMMGR_ERR_VIEWS_HELD)
+            sleep_ms(0);
+        while (atomic_load(&scans) == seen) sleep_ms(0);
+    }
+    atomic_store(&stop, 1);
+    for (index = 0; index < 8; index++) thread_join(&threads[index]);
+    CHECK(right);
+    EQUAL(300, faults);
+    EQUAL(MEMMGR_STATE_LOADED, state_of(1));
+    OK(memmgr_stats_get(manager, &after, &error));
+    EQUAL(before.allocated, after.allocated);
+    EQUAL(before.mapped, after.mapped);
+    EQUAL(0, after.views);
+}
+
 /* Runs a function in a child, with `alarm` against one that does not end; returns how it ended. */
 static int in_child(int (*function)(void))
 {
@@ -465,6 +526,61 @@ static int ignored_before_ours(void)
     return 2;
 }
 
+static int nothing_before_ours(void)
+{
+    /* As good as SIG_DFL. */
+    install(NULL, 0);
+    reopen();
+    if (!heals()) return 1;
+    fault_elsewhere();
+    return 2;
+}
+
+static void do_nothing(int signal, siginfo_t *info, void *context)
+{
+    (void)signal;
+    (void)info;
+    (void)context;
+}
+
+static pthread_t reading;
+static int pipes[2];
+
+static void interrupt(void *context)
+{
+    (void)context;
+    sleep_ms(50);
+    pthread_kill(reading, SIGBUS);
+    sleep_ms(50);
+    if (write(pipes[1], "x", 1) != 1) _exit(9);
+}
+
+/* What a system call that is interrupted by the signal comes to with the guard. */
+static int interrupted(int flags)
+{
+    thread other;
+    char byte;
+    ssize_t got;
+    install(do_nothing, flags);
+    reopen();
+    reading = pthread_self();
+    if (pipe(pipes) != 0) return 1;
+    thread_start(&other, interrupt, NULL);
+    got = read(pipes[0], &byte, 1);
+    if (flags & SA_RESTART) return got != 1;
+    return got != -1 || errno != EINTR;
+}
+
+static int restarts_below_ours(void)
+{
+    return interrupted(SA_RESTART);
+}
+
+static int interrupts_below_ours(void)
+{
+    return interrupted(0);
+}
+
 static void count_and_return(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
@@ -490,6 +606,9 @@ static void handler_before(void)
     EXITS(0, before_ours_plainly);
     DIES(SIGSEGV, ignored_before_ours);
     DIES(SIGSEGV, once_before_ours);
+    DIES(SIGSEGV, nothing_before_ours);
+    EXITS(0, restarts_below_ours);
+    EXITS(0, interrupts_below_ours);
 }
 
 /* As Python's faulthandler: restores what it found, and raises the signal again. */
@@ -622,7 +741,6 @@ static void system_call(void)
 {
     memmgr_view view;
     char bytes[1];
-    int pipes[2];
     load(1, MEMMGR_MODE_READ);
     view = acquire(1);
     CHECK(pipe(pipes) == 0);
@@ -693,6 +811,7 @@ int main(void)
     RUN(several_managers);
 #ifndef _WIN32
     RUN(r7_5_readers);
+    RUN(r7_5_rounds);
     RUN(without_the_guard);
     RUN(nobody_elses);
     RUN(handler_before);
