@@ -285,7 +285,8 @@ fn refuseFaulted(dimension: *Dimension, detail: *Detail) Error!void {
     @branchHint(.cold);
     dimension.lock.lock();
     defer dimension.unlock();
-    try dimension.checkUnfaulted(dimension.gate.read().slot, detail);
+    const word = dimension.gate.read();
+    if (dimension.stateOf(word) == .faulted) try dimension.checkUnfaulted(word.slot, detail);
 }
 
 /// Under the lock, or inside of the slot. The error is about the layer that was asked for, or else

@@ -127,7 +127,6 @@ fn isHealing(guard: *Guard) bool {
 }
 
 const testing = std.testing;
-const Counters = @import("Counters.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
 const Log = @import("Log.zig");
