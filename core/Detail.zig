@@ -104,6 +104,14 @@ pub fn fileRefused(detail: *Detail, requested: u64, reason: []const u8) Error {
     return detail.fail(error.DiskFull, reason);
 }
 
+/// A page of the file that could not be read.
+pub fn faulted(detail: *Detail, offset: u64, code: i64) Error {
+    detail.offset = offset;
+    detail.code = code;
+    return detail.fail(error.Faulted, "a page of the file could not be read: it was cut short, " ++
+        "or its device failed");
+}
+
 /// For a valid name whose memory goes before the detail does.
 pub fn setDimensionName(detail: *Detail, name: []const u8) void {
     @memcpy(detail.dimension_name_storage[0..name.len], name);

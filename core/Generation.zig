@@ -8,6 +8,7 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
+const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const formats = @import("formats.zig");
@@ -69,7 +70,7 @@ pub fn isFree(generation: *const Generation) bool {
 
 /// Loads `path` into an empty slot. `generation` stays where it is from now on. The caller has
 /// claimed it by giving it its number, and makes it free again if this fails: others look at
-/// number, `writing` and `retiring` meanwhile.
+/// number, `writing` and `retiring` meanwhile. `guard`: the slot's, if faults are to be caught.
 pub fn load(
     generation: *Generation,
     slot: os.Slot,
@@ -77,6 +78,7 @@ pub fn load(
     path: [:0]const u8,
     options: Options,
     previous: ?*const Generation,
+    guard: ?*Guard,
     detail: *Detail,
 ) Detail.Error!void {
     std.debug.assert(!generation.isFree());
@@ -116,7 +118,7 @@ pub fn load(
     }
     errdefer if (options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
 
-    generation.placement = try fillSlot(slot, file, identity.size, options, detail);
+    try generation.fillSlot(slot, file, identity.size, options, guard, detail);
     generation.options = .{
         .mode = options.mode,
         .prefetch = options.prefetch,
@@ -243,12 +245,14 @@ pub fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.
 }
 
 fn fillSlot(
+    generation: *Generation,
     slot: os.Slot,
     file: os.File,
     size: u64,
     options: Options,
+    guard: ?*Guard,
     detail: *Detail,
-) Detail.Error!os.Placement {
+) Detail.Error!void {
     if (options.mode == .read_write) os.fill(file, size, &detail.code) catch {
         return systemFailure(detail, size, "cannot give the file's holes room on the disk");
     };
@@ -267,6 +271,8 @@ fn fillSlot(
         var code: i64 = 0;
         os.restore(placement, &code) catch {};
     }
+    if (guard) |slot_guard| slot_guard.arm(placement, generation.number);
+    errdefer if (guard) |slot_guard| slot_guard.disarm();
     if (options.mode == .ram) {
         try readExactly(file, slot.base[0..size], 0, detail);
     } else if (options.prefetch == .populate) {
@@ -274,8 +280,11 @@ fn fillSlot(
         os.populate(placement, false, &detail.code) catch {
             return systemFailure(detail, size, "cannot bring the file's pages into memory");
         };
+        if (guard) |slot_guard| if (slot_guard.markOf(generation.number)) |mark| {
+            return detail.faulted(mark.offset, mark.code);
+        };
     }
-    return placement;
+    generation.placement = placement;
 }
 
 /// An error now is better than a process killed for memory later.

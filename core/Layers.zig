@@ -123,6 +123,14 @@ pub fn find(layers: *const Layers, name: []const u8) ?u32 {
     return if (index == vacant) null else index;
 }
 
+/// Index of the layer that has the byte at `offset`.
+pub fn findAt(layers: *const Layers, offset: u64) ?u32 {
+    for (layers.items, 0..) |*layer, index| {
+        if (offset -% layer.offset < layer.length) return @intCast(index);
+    }
+    return null;
+}
+
 /// The slot that holds the layer of that name, or the vacant one where it would stand.
 fn probe(layers: *const Layers, name: []const u8) usize {
     // The table's address makes the hash another one in every process, so that no file can be
@@ -451,6 +459,25 @@ test "a million layers are built and found, in less than 100 bytes a layer (R3.2
         try testing.expectEqual(@as(u32, @intCast(count - 1 - at)), layers.find(&name));
     }
     try testing.expectEqual(null, layers.find("L1000000"));
+}
+
+test "a byte is in the layer that has it, and in none between or beyond them" {
+    const specs = [_]Spec{
+        u8Spec("a", &.{4}, 2),
+        u8Spec("none", &.{0}, 6),
+        u8Spec("b", &.{2}, 6),
+        u8Spec("c", &.{1}, 9),
+    };
+    var detail: Detail = .{};
+    var layers = try fromSpecs(testing.allocator, &specs, 20, &detail);
+    defer layers.deinit(testing.allocator);
+    for ([_]?[]const u8{ null, null, "a", "a", "a", "a", "b", "b", null, "c", null }, 0..) |name, byte| {
+        const index = layers.findAt(byte) orelse {
+            try testing.expectEqual(null, name);
+            continue;
+        };
+        try testing.expectEqualStrings(name.?, layers.items[index].name);
+    }
 }
 
 test "refused memory leaves nothing behind" {

@@ -14,6 +14,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const Guard = @import("Guard.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
@@ -59,6 +60,7 @@ pub const Options = struct {
     track_views: bool = false,
     poison: bool = false,
     guard_pages: bool = false,
+    guard: bool = false,
 
     fn unnamed(_: ?*const anyopaque, _: u32) Spec {
         return .{};
@@ -144,6 +146,7 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
         return detail.fail(error.LimitExceeded, "the regions alone are more than the limit");
     }
     if (options.populate) try Generation.checkMemory(layout.charged, detail);
+    if (options.guard) try Guard.install(detail);
 
     const manager = try Managers.take(options.dimension_count, detail);
     errdefer manager.giveBack();
@@ -218,6 +221,7 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
         .tracker = if (options.track_views) &manager.tracker else null,
         .budget = &manager.budget,
         .read_timeout_ns = options.read_timeout_ns,
+        .guarded = options.guard,
         .tenants = .init(1),
         .last_out = lastOut,
     };
@@ -559,7 +563,8 @@ pub fn save(
     const word = try manager.enter(dimension, handle, detail);
     defer dimension.leave(&manager.counters, dimension.index, word.slot);
     const generation = dimension.inside(word);
-    try Saver.saveGeneration(path, generation, options, detail);
+    const guard = &dimension.guards[word.slot];
+    try Saver.saveGeneration(path, generation, guard, options, detail);
     Log.write(.{
         .level = .debug,
         .operation = .save,

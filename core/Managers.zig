@@ -48,37 +48,42 @@ pub fn wasOpen(handle: u64) bool {
     return parts.serial <= manager.serial.load(.acquire);
 }
 
+/// All managers there ever was memory for, whatever they are now. Takes no lock, so that a signal
+/// handler may walk.
+pub const Walk = struct {
+    index: usize = 0,
+
+    pub fn next(walk: *Walk) ?*Manager {
+        if (walk.index == count_max) return null;
+        defer walk.index += 1;
+        // Entries are filled in order, and never emptied.
+        return table[walk.index].load(.acquire);
+    }
+};
+
 /// The thread of an index ends.
 pub fn leaveThread(index: u32) void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.leaveThread(index);
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.leaveThread(index);
 }
 
 /// See `fork`: holds still whatever is here and works in the child.
 pub fn beginFork() void {
     lock.lock();
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.beginFork();
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.beginFork();
 }
 
 pub fn endFork(stage: os.ForkStage) void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.endFork(stage);
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.endFork(stage);
     lock.unlock();
 }
 
 /// See `Pool.recall`.
 pub fn recallBlocks() void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.recall();
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.recall();
 }
 
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.

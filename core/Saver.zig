@@ -12,6 +12,7 @@ const AtomicFile = @import("AtomicFile.zig");
 const Checksum = @import("Checksum.zig");
 const Detail = @import("Detail.zig");
 const Generation = @import("Generation.zig");
+const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const Progress = @import("Progress.zig");
 const dtypes = @import("dtype.zig");
@@ -53,6 +54,9 @@ end: u64,
 runs: []const Run,
 /// Of a file that has one that is to be taken over as it is.
 header_taken: bool = false,
+/// Knows if zeros came to stand in place of what is saved.
+guard: ?*const Guard = null,
+generation: u64 = 0,
 
 /// Saves arrays, whose specs this completes.
 pub fn saveArrays(
@@ -91,6 +95,7 @@ pub fn saveArrays(
 pub fn saveGeneration(
     path: [:0]const u8,
     generation: *const Generation,
+    guard: *const Guard,
     options: Options,
     detail: *Detail,
 ) Error!void {
@@ -118,6 +123,8 @@ pub fn saveGeneration(
         .end = generation.size,
         .runs = &.{.{ .bytes = bytes[origin..], .offset = origin }},
         .header_taken = format == .npy,
+        .guard = guard,
+        .generation = generation.number,
     };
     return saver.save();
 }
@@ -258,6 +265,9 @@ fn save(saver: *const Saver) Error!void {
     defer if (manifest) |*other| other.deinit();
     if (manifest) |*other| try other.finish(saver.detail);
     try file.finish(saver.detail);
+    if (saver.guard) |guard| if (guard.markOf(saver.generation)) |mark| {
+        return saver.detail.faulted(mark.offset, mark.code);
+    };
     try file.publish(saver.detail);
     if (manifest) |*other| try other.publish(saver.detail);
 }

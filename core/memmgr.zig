@@ -9,6 +9,7 @@ pub const Detail = @import("Detail.zig");
 pub const Dimension = @import("Dimension.zig");
 pub const Gate = @import("Gate.zig");
 pub const Generation = @import("Generation.zig");
+pub const Guard = @import("Guard.zig");
 pub const Layers = @import("Layers.zig");
 pub const Lock = @import("Lock.zig");
 pub const Log = @import("Log.zig");
@@ -36,6 +37,7 @@ test {
     _ = Dimension;
     _ = Gate;
     _ = Generation;
+    _ = Guard;
     _ = Layers;
     _ = Lock;
     _ = Log;

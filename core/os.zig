@@ -91,6 +91,8 @@ pub const Capabilities = struct {
     atomic_placement: bool,
     /// System codes are errno values (otherwise those of GetLastError).
     codes_are_errno: bool,
+    /// `catchFaults` and `zero` are to be had.
+    fault_guard: bool,
 };
 
 /// A multiple of every page size and of every granularity.
@@ -98,6 +100,18 @@ pub const arena_unit = 64 << 10;
 
 /// The moments of a fork, each on the thread that forks: before it, and after it in both processes.
 pub const ForkStage = enum { before, in_parent, in_child };
+
+/// A page that the system could not bring in.
+pub const Fault = struct {
+    /// What the program was about to look at, to the byte if the system tells it so.
+    address: usize,
+    /// Why. 0: nothing stands there, which on Windows is so for a moment while `zero` is at work.
+    code: i64,
+};
+
+/// Called on the thread that has met a fault, between two of its instructions, with whatever locks
+/// it holds: only atomics and `zero` are to be used. True: the instruction is tried again.
+pub const FaultHook = *const fn (fault: Fault) bool;
 
 /// Every system call that can be refused, for the switch that makes them fail.
 pub const Call = simulated.Call;
@@ -199,6 +213,19 @@ pub const flush: fn (placement: Placement, code: *i64) Error!void = backend.flus
 pub const evict: fn (placement: Placement) void = backend.evict;
 /// What of a range is in memory.
 pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use = backend.memoryUse;
+
+// Faults ----------------------------------------------------------------------------------------
+
+/// Has `hook` called for every fault, before anybody else's handler is. What the hook does not
+/// want, and signals that somebody sent, go to the handlers that were there before. Made again, it
+/// puts itself before those that have come since. Every call of a process names the same hook; one
+/// thread at a time.
+pub const catchFaults: fn (hook: FaultHook, code: *i64) Error!void = backend.catchFaults;
+/// Puts zeroed private memory in place of a placement's pages, from that of `offset` to the end (on
+/// Windows, of all of them). May be called by a hook for faults, and by several at once. What
+/// stands there then is restored as before.
+pub const zero: fn (pages: []u8, offset: usize, writable: bool, code: *i64) Error!void =
+    backend.zero;
 
 // Files -----------------------------------------------------------------------------------------
 

@@ -126,7 +126,8 @@ enum {
     MEMMGR_ERR_FILE_ACCESS = 12,
     /* The bytes of a file or a manifest are not what its format demands; offset is where. */
     MEMMGR_ERR_FORMAT = 13,
-    /* A page of the mapped file could not be read; the dimension needs a reload. */
+    /* A page of the mapped file could not be read; the dimension needs a reload: offset and
+     * system_code are set, and the layer, if it is in one. */
     MEMMGR_ERR_FAULTED = 14,
     /* A block that the pools did not hand out, or that was freed before. */
     MEMMGR_ERR_POOL_CORRUPTION = 15,
@@ -199,7 +200,8 @@ typedef struct memmgr_error {
     uint64_t requested;
     uint64_t used;
     uint64_t limit;
-    /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED. */
+    /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED: of the latter the first byte
+     * that could not be read. */
     uint64_t offset;
     /* Each "" where there is none. */
     char dimension_name[MEMMGR_DIMENSION_NAME_SIZE];
@@ -235,9 +237,12 @@ typedef struct memmgr_capabilities {
     uint32_t atomic_placement;
     /* 1 if system codes are errno values, 2 if they are those of GetLastError. */
     uint32_t system_code_kind;
+    /* 1 if MEMMGR_OPEN_FAULT_GUARD is to be had. */
+    uint32_t fault_guard;
+    uint32_t reserved;
 } memmgr_capabilities;
 
-#define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0 }
+#define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reports what the library does on this machine; the answer is the same for the whole process.
  * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
@@ -253,7 +258,8 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 #define MEMMGR_LOG_ERROR 40
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
- * threshold and every refusal by a limit a WARNING, written before the call returns. */
+ * threshold, every refusal by a limit, and the end of every version of which a page could not
+ * be read a WARNING, written before the call returns. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */
@@ -314,6 +320,18 @@ typedef struct memmgr_dimension_spec {
 /* Put each block at the end of pages of its own, behind which there is no access: a write beyond
  * its end is a fault at once. For debugging: every block costs at least two pages of addresses. */
 #define MEMMGR_OPEN_GUARD_PAGES 16
+/* Outlive pages that cannot be read, because the file became shorter or its device failed: where
+ * the process would end by a signal, zeros stand from that page to the end of that version of the
+ * file (on Windows, in place of all of it), for reading and for writing. The dimension is
+ * MEMMGR_STATE_FAULTED from then on: what was being read ends with zeros, views that are held stay
+ * valid, and acquiring, flushing, beginning and ending a write fail with FAULTED until a reload,
+ * which takes the same file too, or an unload. A fault in a version that was replaced already is
+ * told by the WARNING that its last view causes. A system call that is given such a page fails
+ * with EFAULT, and no fault is noticed. Handlers of SIGBUS and SIGSEGV that were installed before
+ * get every signal that is not about a mapped file; those installed later do from the next open or
+ * load on, until when faults are theirs. The library's own handler stays to the end of the
+ * process, which must not unload the library then. Reading costs nothing more. */
+#define MEMMGR_OPEN_FAULT_GUARD 32
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -379,7 +397,8 @@ enum {
     MEMMGR_STATE_UNLOADING = 3,
     /* Nothing loaded, and the region's memory was given back: nothing charged. */
     MEMMGR_STATE_DEALLOCATED = 4,
-    /* Loaded, but a page could not be read: access is refused until a reload. */
+    /* Loaded, but a page could not be read: access is refused until a reload. Only with
+     * MEMMGR_OPEN_FAULT_GUARD. */
     MEMMGR_STATE_FAULTED = 5
 };
 
@@ -510,7 +529,8 @@ MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const ch
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, ALREADY_LOADED, LIMIT_EXCEEDED
  * (the file is larger than the capacity, or the dimension was deallocated or still has views of
  * an unloaded file, and its charge does not fit the budget), VIEWS_HELD (views of two unloaded
- * files are held), ALLOCATION, FILE_ACCESS, FORMAT. Since: 0.1. */
+ * files are held), ALLOCATION, FILE_ACCESS, FORMAT, FAULTED (the file became shorter while its
+ * pages were brought in). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t dimension,
                                                const char *path,
                                                const memmgr_load_options *options,
@@ -520,7 +540,7 @@ MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t
  * are of the new version from one moment on, those held stay what they are, and the old version
  * goes with its last view. Costs the dimension's capacity once more while both live. The same
  * file, unchanged in place, is refused unless mode is MEMMGR_MODE_RAM: a mapping shows a rewrite
- * in place anyway.
+ * in place anyway. A dimension that is MEMMGR_STATE_FAULTED takes it: it may be whole again.
  * Threads: any. Errors: those of memmgr_dimension_load except ALREADY_LOADED for the dimension
  * itself, and NOT_LOADED. A writer is waited for, for the manager's read timeout: WAIT_TIMEOUT.
  * Since: 0.1. */
@@ -553,7 +573,7 @@ MEMMGR_API memmgr_status memmgr_dimension_flush(memmgr_manager *manager, uint32_
 
 /* Drops the dimension's pages from resident memory without disturbing any view: they come back
  * when touched. A hint: what the system gives is in memmgr_memory_get.
- * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
  * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_t dimension,
                                                 memmgr_error *error);
@@ -674,7 +694,8 @@ MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t di
 
 /* Ends a write: readers go on. Its pointer is not to be used any more.
  * Threads: the one that began it, unless it was begun with MEMMGR_WRITE_ANY_THREAD.
- * Errors: INVALID_ARGUMENT (not begun, or by another thread). Since: 0.1. */
+ * Errors: INVALID_ARGUMENT (not begun, or by another thread), FAULTED (it has ended; what was
+ * written behind the fault is lost). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write *write,
                                           memmgr_error *error);
 

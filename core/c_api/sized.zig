@@ -13,7 +13,7 @@ const types = @import("types.zig");
 fn sizeFirst(comptime T: type) u32 {
     return switch (T) {
         types.Error => 5512,
-        types.Capabilities => 32,
+        types.Capabilities => 40,
         types.DimensionSpec => 24,
         types.ManagerOptions => 56,
         types.Layer => 552,

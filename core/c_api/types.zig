@@ -39,6 +39,7 @@ pub const open_gate_atomic: u32 = 2;
 pub const open_track_views: u32 = 4;
 pub const open_poison: u32 = 8;
 pub const open_guard_pages: u32 = 16;
+pub const open_fault_guard: u32 = 32;
 
 pub const write_any_thread: u32 = 1;
 
@@ -146,6 +147,8 @@ pub const Capabilities = extern struct {
     granularity: u64 = 0,
     atomic_placement: u32 = 0,
     system_code_kind: u32 = 0,
+    fault_guard: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_log_record

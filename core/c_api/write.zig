@@ -62,8 +62,15 @@ fn end(call: *Call, handle: ?*types.Manager, write: ?*types.Write) Call.Error!vo
         return call.invalid("the write is not one that this manager began");
     }
     const slot: u1 = @intCast(held.token[1] - 1);
-    try dimension.endWrite(target.handle, os.threadId(), slot, held.generation, &call.detail);
+    const outcome =
+        dimension.endWrite(target.handle, os.threadId(), slot, held.generation, &call.detail);
+    outcome catch |err| switch (err) {
+        // It has ended all the same.
+        error.Faulted => {},
+        else => return err,
+    };
     held.data = null;
     held.length = 0;
     held.token = .{ 0, 0 };
+    return outcome;
 }

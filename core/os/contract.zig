@@ -195,6 +195,36 @@ test "only a shared write reaches the file" {
     try expectFile(bytes, file.path);
 }
 
+test "zeros take the place of what cannot be read, and are restored as it would have been" {
+    if (!os.capabilities().fault_guard) return error.SkipZigTest;
+    const room: Room = try .init();
+    defer room.deinit();
+    const page = os.pageSize();
+    const bytes = try pattern(4 * page);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    const slot = room.slots[1];
+    const pages = slot.base[0..bytes.len];
+    for (std.enums.values(os.Sharing)) |sharing| {
+        const placement = try place(slot, file.path, bytes.len, sharing);
+        var code: i64 = 0;
+        // Twice, as by two threads, and then from an earlier page on.
+        for ([_]usize{ 2 * page + 7, 3 * page, page }) |offset| {
+            try os.zero(pages, offset, placement.writable(), &code);
+            const from = std.mem.alignBackward(usize, offset, page);
+            try testing.expect(std.mem.allEqual(u8, pages[from..], 0));
+        }
+        if (placement.writable()) pages[pages.len - 1] = 1;
+        try restore(placement);
+    }
+    // Nothing of it has reached the file.
+    try expectFile(bytes, file.path);
+    const placement = try place(slot, file.path, bytes.len, .shared_read);
+    try testing.expectEqualSlices(u8, bytes, pages);
+    try restore(placement);
+}
+
 test "committed memory is zero each time" {
     const room: Room = try .init();
     defer room.deinit();
@@ -525,6 +555,11 @@ test "more than the disk has is an error that says so" {
         return testing.expect(os.isSpaceCode(code) or os.isMemoryCode(code));
 }
 
+/// Stands before the handlers of whoever runs the tests, and leaves everything to them.
+fn expectNoFault(_: os.Fault) bool {
+    return false;
+}
+
 /// Makes one call and undoes it.
 fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: *i64) !void {
     const slot = room.slots[0];
@@ -569,6 +604,12 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             if (call == .flush) try os.flush(placement, code);
             if (call == .populate) try os.populate(placement, true, code);
         },
+        .catch_faults => try os.catchFaults(expectNoFault, code),
+        .zero => {
+            const placement = try os.place(slot, file, size, .shared_write, code);
+            defer restore(placement) catch unreachable;
+            try os.zero(slot.base[0..size], 0, true, code);
+        },
         .memory_use => _ = try os.memoryUse(slot.base, slot.size, code),
         .open => os.close(try os.open(path, .read, code)),
         .identify => _ = try os.identify(file, code),
@@ -600,6 +641,10 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
     }
 }
 
+fn isGuard(call: os.Call) bool {
+    return call == .catch_faults or call == .zero;
+}
+
 test "every call fails when told to, with the code told, and leaves nothing behind" {
     const room: Room = try .init();
     defer room.deinit();
@@ -613,6 +658,7 @@ test "every call fails when told to, with the code told, and leaves nothing behi
     defer os.simulated.clear();
 
     for (std.enums.values(os.Call)) |call| {
+        if (isGuard(call) and !os.capabilities().fault_guard) continue;
         os.simulated.clear();
         // A restore that failed is made good below, by one that must not.
         const times: u32 = if (call == .restore) 1 else 2;

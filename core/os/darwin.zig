@@ -8,6 +8,7 @@ const std = @import("std");
 const darwin = std.c;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
+const signals = @import("signals.zig");
 
 const c = struct {
     extern "c" fn fcntl(fd: c_int, command: c_int, ...) c_int;
@@ -57,7 +58,12 @@ pub const heap = posix.heap;
 // Machine ---------------------------------------------------------------------------------------
 
 pub fn capabilities() os.Capabilities {
-    return .{ .process_barrier = false, .atomic_placement = true, .codes_are_errno = true };
+    return .{
+        .process_barrier = false,
+        .atomic_placement = true,
+        .codes_are_errno = true,
+        .fault_guard = true,
+    };
 }
 
 pub fn nowNs() u64 {
@@ -198,6 +204,35 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
         offset += span;
     }
     return use;
+}
+
+// Faults ----------------------------------------------------------------------------------------
+
+/// libSystem's `mmap` is the system call and nothing else.
+pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+    const from = std.mem.alignBackward(usize, offset, pageSize());
+    const prot = posix.protection(writable);
+    _ = try posix.map(pages.ptr + from, pages.len - from, prot, posix.replacing, posix.no_tag, code);
+}
+
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+
+/// What a signal says of a page; null if it was sent. A store to a page that may only be read is
+/// the same SIGBUS as a page that cannot be read.
+fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
+    const not_mapped = 1; // SEGV_MAPERR
+    if (wasSent(info)) return null;
+    const errno: darwin.E = switch (signal) {
+        .BUS => .IO,
+        .SEGV => if (info.code == not_mapped) .FAULT else return null,
+        else => return null,
+    };
+    return .{ .address = @intFromPtr(info.addr), .code = @backingInt(errno) };
+}
+
+fn wasSent(info: *const signals.Info) bool {
+    const user = 0x10001; // SI_USER, the first of those that are sent
+    return info.code <= 0 or info.code >= user;
 }
 
 // Files -----------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ const std = @import("std");
 const linux = std.os.linux;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
+const signals = @import("signals.zig");
 
 pub const File = posix.File;
 pub const code_is_directory = posix.code_is_directory;
@@ -49,6 +50,7 @@ pub fn capabilities() os.Capabilities {
         .process_barrier = barrierRegistered(),
         .atomic_placement = true,
         .codes_are_errno = true,
+        .fault_guard = true,
     };
 }
 
@@ -277,6 +279,49 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
         page += count;
     }
     return use;
+}
+
+// Faults ----------------------------------------------------------------------------------------
+
+/// A system call without libc: what a sanitizer puts in place of its `mmap` is not for handlers.
+pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+    const from = std.mem.alignBackward(usize, offset, pageSize());
+    const rest = pages[from..];
+    const rc = linux.mmap(rest.ptr, rest.len, posix.protection(writable), posix.replacing, -1, 0);
+    switch (linux.errno(rc)) {
+        .SUCCESS => {},
+        else => |errno| {
+            code.* = @backingInt(errno);
+            return error.System;
+        },
+    }
+}
+
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+
+/// What a signal says of a page; null if it was sent, or if the program itself is at fault.
+fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
+    const address_error = 2; // BUS_ADRERR: beyond the end of the file, or the device failed
+    const object_error = 3; // BUS_OBJERR
+    const memory_error = 4; // BUS_MCEERR_AR
+    const not_mapped = 1; // SEGV_MAPERR: what some network file systems answer
+    const errno: linux.E = switch (signal) {
+        .BUS => switch (info.code) {
+            address_error, object_error => .IO,
+            memory_error => .HWPOISON,
+            else => return null,
+        },
+        .SEGV => if (info.code == not_mapped) .FAULT else return null,
+        else => return null,
+    };
+    return .{
+        .address = @intFromPtr(info.fields.sigfault.addr),
+        .code = @backingInt(errno),
+    };
+}
+
+fn wasSent(info: *const signals.Info) bool {
+    return info.code <= 0;
 }
 
 // Files -----------------------------------------------------------------------------------------

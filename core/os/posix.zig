@@ -75,7 +75,7 @@ pub fn pageSize() usize {
     return std.heap.pageSize();
 }
 
-fn map(
+pub fn map(
     address: ?[*]u8,
     size: usize,
     prot: PROT,
@@ -122,6 +122,18 @@ pub fn clear(slot: os.Slot, tag: c_int, code: *i64) os.Error!void {
     _ = try map(slot.base, slot.size, .{}, flags, tag, code);
 }
 
+pub fn protection(writable: bool) PROT {
+    return .{ .READ = true, .WRITE = writable };
+}
+
+/// For zeroed memory in place of what stands there.
+pub const replacing: MAP = .{
+    .TYPE = .PRIVATE,
+    .ANONYMOUS = true,
+    .NORESERVE = true,
+    .FIXED = true,
+};
+
 pub fn place(
     slot: os.Slot,
     file: File,
@@ -130,7 +142,7 @@ pub fn place(
     code: *i64,
 ) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
-    const prot: PROT = .{ .READ = true, .WRITE = sharing != .shared_read };
+    const prot = protection(sharing != .shared_read);
     const flags: MAP = .{
         .TYPE = switch (sharing) {
             .shared_read, .shared_write => .SHARED,
@@ -149,7 +161,7 @@ pub fn place(
 pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
     const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
-    _ = try map(slot.base, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
+    _ = try map(slot.base, size, protection(true), flags, no_tag, code);
     return .{
         .slot = slot,
         .mapped_size = std.mem.alignForward(usize, size, pageSize()),
@@ -173,7 +185,7 @@ pub fn give(base: [*]u8, size: usize, tag: c_int, code: *i64) os.Error!void {
 
 pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {
     const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
-    return map(null, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
+    return map(null, size, protection(true), flags, no_tag, code);
 }
 
 // Pages -----------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ pub const Call = enum {
     populate,
     flush,
     memory_use,
+    catch_faults,
+    zero,
     open,
     identify,
     read,
@@ -202,6 +204,16 @@ pub fn Backend(comptime native: type) type {
         pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
             try pass(.memory_use, code);
             return native.memoryUse(base, size, code);
+        }
+
+        pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {
+            try pass(.catch_faults, code);
+            return native.catchFaults(hook, code);
+        }
+
+        pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+            try pass(.zero, code);
+            return native.zero(pages, offset, writable, code);
         }
 
         pub fn open(path: [*:0]const u8, access: os.Access, code: *i64) os.Error!File {

@@ -249,7 +249,8 @@ class Dimension:
         more while both live. Options: as for `Manager.load`; none is taken over from before.
 
         Raises what `Manager.load` does, except AlreadyLoadedError for the dimension itself.
-        NotLoadedError. AlreadyLoadedError: it is the same file, unchanged; mode "ram" takes it.
+        NotLoadedError. AlreadyLoadedError: it is the same file, unchanged; mode "ram" takes it, and
+        so does a dimension of which a page could not be read.
         ViewsHeldError: older versions are still in use. WaitTimeoutError: a writer kept its access.
         """
         self._place(
@@ -284,7 +285,8 @@ class Dimension:
 
     def evict(self) -> None:
         """Drops the dimension's pages from resident memory without disturbing any array: they
-        come back when touched. A hint: `memory` tells what came of it. Raises NotLoadedError."""
+        come back when touched. A hint: `memory` tells what came of it. Raises NotLoadedError,
+        FaultedError."""
         self._call(lib.memmgr_dimension_evict)
 
     # Files ----------------------------------------------------------------------------------

@@ -199,7 +199,9 @@ class FormatError(MemmgrError, ValueError):
 
 
 class FaultedError(MemmgrError):
-    """A page of the mapped file could not be read; the dimension needs a reload."""
+    """A page of the mapped file could not be read: `offset` is where, `system_code` why, `layer`
+    the layer that was asked for, or else the one that was being read. The dimension needs a reload.
+    """
 
     status = "faulted"
 

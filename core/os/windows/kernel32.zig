@@ -10,6 +10,7 @@ pub const error_path_not_found = 3;
 pub const error_not_enough_memory = 8;
 pub const error_out_of_memory = 14;
 pub const error_handle_eof = 38;
+pub const error_not_supported = 50;
 pub const error_handle_disk_full = 39;
 pub const error_file_exists = 80;
 pub const error_disk_full = 112;
@@ -43,6 +44,7 @@ pub const mem_replace_placeholder = 0x4000;
 pub const mem_decommit = 0x4000;
 pub const mem_release = 0x8000;
 pub const mem_free = 0x10000;
+pub const mem_private = 0x20000;
 pub const mem_reserve_placeholder = 0x40000;
 
 pub const page_noaccess = 0x1;
@@ -197,6 +199,29 @@ pub const Overlapped = extern struct {
     }
 };
 
+pub const status_access_violation = 0xc0000005;
+pub const status_in_page_error = 0xc0000006;
+pub const exception_continue_search = 0;
+pub const exception_continue_execution = -1;
+
+pub const ExceptionRecord = extern struct {
+    status: u32,
+    flags: u32,
+    nested: ?*ExceptionRecord,
+    instruction: ?*anyopaque,
+    parameter_count: u32,
+    /// Of the two above: what was tried, the address, and, of a page, the status of its reading.
+    parameters: [15]usize,
+};
+
+pub const ExceptionPointers = extern struct {
+    record: *ExceptionRecord,
+    context: *anyopaque,
+};
+
+pub const ExceptionHandler = fn (exception: *ExceptionPointers) callconv(.winapi) i32;
+
+pub const RtlNtStatusToDosError = fn (status: u32) callconv(.winapi) u32;
 pub const InitOnce = fn (
     once: *?*anyopaque,
     parameter: ?*anyopaque,
@@ -242,6 +267,10 @@ pub const WaitOnAddress = fn (
 ) callconv(.winapi) Bool;
 pub const WakeByAddress = fn (address: *const anyopaque) callconv(.winapi) void;
 
+pub extern "kernel32" fn AddVectoredExceptionHandler(
+    first: u32,
+    handler: *const ExceptionHandler,
+) callconv(.winapi) ?*anyopaque;
 pub extern "kernel32" fn CloseHandle(handle: *anyopaque) callconv(.winapi) Bool;
 pub extern "kernel32" fn CreateFileMappingW(
     file: *anyopaque,
@@ -385,6 +414,14 @@ pub extern "kernel32" fn SetFileInformationByHandle(
     information: *const i64,
     size: u32,
 ) callconv(.winapi) Bool;
+pub extern "kernel32" fn RaiseException(
+    status: u32,
+    flags: u32,
+    parameter_count: u32,
+    parameters: [*]const usize,
+) callconv(.winapi) void;
+pub extern "kernel32" fn RemoveVectoredExceptionHandler(handle: *anyopaque) callconv(.winapi) u32;
+pub extern "kernel32" fn SetLastError(code: u32) callconv(.winapi) void;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn UnmapViewOfFile(base: [*]const u8) callconv(.winapi) Bool;
 pub extern "kernel32" fn VirtualAlloc(
