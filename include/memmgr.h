@@ -164,6 +164,43 @@ enum {
  * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
 MEMMGR_API const char *memmgr_operation_name(uint32_t operation);
 
+/* Which limit it is that was reached, in errors, and that a budget's limit comes from, in
+ * memmgr_stats. Those of the system are told with the system's own numbers, as far as it tells. */
+enum {
+    /* Not a matter of a limit, or of none that is known. */
+    MEMMGR_LIMIT_NONE = 0,
+    /* The manager's own, as given or by default. */
+    MEMMGR_LIMIT_BUDGET = 1,
+    /* Of the dimension. */
+    MEMMGR_LIMIT_CAPACITY = 2,
+    /* The machine's memory. */
+    MEMMGR_LIMIT_MEMORY = 3,
+    /* The control group's: memory.max, memory.limit_in_bytes. */
+    MEMMGR_LIMIT_CONTROL_GROUP = 4,
+    /* What the system promises at most: the commit limit of Windows, or of a strict Linux. */
+    MEMMGR_LIMIT_COMMIT = 5,
+    /* RLIMIT_AS, or what a process can address at all. */
+    MEMMGR_LIMIT_ADDRESS_SPACE = 6,
+    /* RLIMIT_DATA: private writable memory. */
+    MEMMGR_LIMIT_DATA = 7,
+    /* RLIMIT_MEMLOCK, for a process that locks all it maps (mlockall). */
+    MEMMGR_LIMIT_LOCKED_MEMORY = 8,
+    /* vm.max_map_count; in entries, not bytes. */
+    MEMMGR_LIMIT_MAP_ENTRIES = 9,
+    /* RLIMIT_NOFILE; in descriptors. */
+    MEMMGR_LIMIT_DESCRIPTORS = 10,
+    /* fs.file-max; in files. */
+    MEMMGR_LIMIT_SYSTEM_FILES = 11,
+    /* The file system's size; used is what is not free of it. */
+    MEMMGR_LIMIT_DISK = 12,
+    /* RLIMIT_FSIZE. */
+    MEMMGR_LIMIT_FILE_SIZE = 13
+};
+
+/* The name of a limit without its prefix, in lower case ("map_entries"), or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_limit_name(uint32_t limit_kind);
+
 /* What happened. Owned by the caller, written only by a call that fails. */
 typedef struct memmgr_error {
     uint32_t struct_size;
@@ -174,12 +211,14 @@ typedef struct memmgr_error {
     uint32_t dimension;
     /* Index of the layer, or MEMMGR_NONE. */
     uint32_t layer;
-    uint32_t reserved;
+    /* MEMMGR_LIMIT_…: what requested, used and limit below are about, if it is not NONE. */
+    uint32_t limit_kind;
     /* Views held, and writers (a writer counts as one), that were in the way. */
     uint64_t views;
     /* errno on Linux and macOS, GetLastError on Windows; 0 if the system was not the reason. */
     int64_t system_code;
-    /* Bytes asked for, bytes in use at that moment, and the limit they ran into. */
+    /* Bytes asked for, bytes in use at that moment, and the limit they ran into; of some limits
+     * not bytes, see MEMMGR_LIMIT_…. A limit of 0 is not known. */
     uint64_t requested;
     uint64_t used;
     uint64_t limit;
@@ -292,6 +331,11 @@ typedef struct memmgr_dimension_spec {
 /* Remember who holds which view, for memmgr_holders_get. Each view costs a lock and a system call
  * then; and a thread that would wait for itself is told at once. */
 #define MEMMGR_OPEN_TRACK_VIEWS 4
+/* In place of a limit of the budget's: what the tightest limit of the system leaves to this process
+ * at the moment, MEMMGR_LIMIT_MEMORY, CONTROL_GROUP, COMMIT, ADDRESS_SPACE or DATA, less what it uses
+ * already itself. limit_kind of memmgr_stats says which it was; if the system tells none, it is the
+ * default, and MEMMGR_LIMIT_BUDGET. A limit that is changed later changes nothing. */
+#define MEMMGR_OPEN_LIMIT_AUTO 64
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -506,6 +550,19 @@ MEMMGR_API memmgr_status memmgr_dimension_reload(memmgr_manager *manager, uint32
                                                  const memmgr_load_options *options,
                                                  memmgr_error *error);
 
+/* Says whether a load, or a reload if a file is loaded, would fit: into the capacity, the budget,
+ * memory, the process's map and, for MEMMGR_MODE_READ_WRITE, the disk, as far as each can be known
+ * before. Changes nothing and promises nothing: it is true of the moment. It does not read the
+ * file's bytes.
+ * path: the file, or NULL. size: without a path, the bytes of a file that there need not be; 0 with
+ * one. mode: MEMMGR_MODE_….
+ * Threads: any. Errors: those that the load would fail with for want of room, their limit_kind set:
+ * LIMIT_EXCEEDED, ALLOCATION, FILE_ACCESS; and INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION,
+ * VIEWS_HELD (both slots are in use), FILE_ACCESS, FORMAT (the file is empty). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_would_fit(memmgr_manager *manager, uint32_t dimension,
+                                                    const char *path, uint64_t size,
+                                                    uint32_t mode, memmgr_error *error);
+
 /* Takes the file out of a dimension; the region stays reserved and charged.
  * on_views: MEMMGR_ON_VIEWS_…; timeout_ns: with WAIT.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
@@ -681,9 +738,12 @@ typedef struct memmgr_stats {
     uint64_t reloads;
     uint64_t unloads;
     uint64_t refusals;
+    /* MEMMGR_LIMIT_…: where the limit comes from. */
+    uint32_t limit_kind;
+    uint32_t unused;
 } memmgr_stats;
 
-#define MEMMGR_STATS_INIT { sizeof(memmgr_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MEMMGR_STATS_INIT { sizeof(memmgr_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_stats_get(memmgr_manager *manager, memmgr_stats *stats_out,

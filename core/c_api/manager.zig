@@ -27,7 +27,8 @@ fn open(
         try sized.read(types.ManagerOptions, pointer, &call.detail)
     else
         .{};
-    const known = types.open_populate | types.open_gate_atomic | types.open_track_views;
+    const known = types.open_populate | types.open_gate_atomic | types.open_track_views |
+        types.open_limit_auto;
     if (given.flags & ~known != 0) {
         return call.invalid("flags has bits that this version of the library does not know");
     }
@@ -35,10 +36,14 @@ fn open(
         .populate = given.flags & types.open_populate != 0,
         .gate_atomic = given.flags & types.open_gate_atomic != 0,
         .track_views = given.flags & types.open_track_views != 0,
+        .limit_auto = given.flags & types.open_limit_auto != 0,
     };
     if (given.dimension_count != 0) core.dimension_count = given.dimension_count;
     if (given.capacity != 0) core.capacity = given.capacity;
     if (given.limit != 0) core.limit = given.limit;
+    if (core.limit_auto and core.limit != null) {
+        return call.invalid("limit and MEMMGR_OPEN_LIMIT_AUTO exclude each other");
+    }
     if (given.pool_limit != 0) core.pool_limit = given.pool_limit;
     if (given.read_timeout_ns != 0) {
         core.read_timeout_ns = try call.timeoutNs(given.read_timeout_ns);

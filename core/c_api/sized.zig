@@ -21,7 +21,7 @@ fn sizeFirst(comptime T: type) u32 {
         types.View => 56,
         types.Holder => 56,
         types.Write => 48,
-        types.Stats => 104,
+        types.Stats => 112,
         types.DimensionStats => 4280,
         types.Memory => 40,
         else => @compileError("not a sized struct: " ++ @typeName(T)),

@@ -100,6 +100,10 @@ pub fn Backend(comptime native: type) type {
         pub const granularity = native.granularity;
         pub const capabilities = native.capabilities;
         pub const memoryAvailable = native.memoryAvailable;
+        pub const memoryLimit = native.memoryLimit;
+        pub const shortOf = native.shortOf;
+        pub const exhausted = native.exhausted;
+        pub const canFill = native.canFill;
         pub const nowNs = native.nowNs;
         pub const threadId = native.threadId;
         pub const describe = native.describe;

@@ -38,7 +38,7 @@ from ._holder import Holder
 from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
-from ._stats import Capabilities, DimensionStats, Memory, Stats, capabilities, version
+from ._stats import Capabilities, DimensionStats, Fit, Memory, Stats, capabilities, version
 from ._writer import Writer
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "DimensionStats",
     "FaultedError",
     "FileAccessError",
+    "Fit",
     "FormatError",
     "Holder",
     "InvalidAccessError",

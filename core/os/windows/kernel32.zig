@@ -5,9 +5,12 @@
 const std = @import("std");
 
 // Codes of GetLastError.
+pub const error_too_many_open_files = 4;
 pub const error_not_enough_memory = 8;
 pub const error_out_of_memory = 14;
 pub const error_handle_eof = 38;
+pub const error_handle_disk_full = 39;
+pub const error_disk_full = 112;
 pub const error_bad_file_type = 222;
 pub const error_more_data = 234;
 pub const error_directory_not_supported = 336;
