@@ -276,7 +276,9 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 #define MEMMGR_LOG_ERROR 40
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
- * threshold and every refusal by the budget a WARNING, written before the call returns. */
+ * threshold and every refusal by the budget a WARNING, written before the call returns. Soft
+ * thresholds are 80 % and 95 % of what the limit leaves beyond the regions; one that was crossed
+ * counts again once the use has fallen 10 points below it. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */
@@ -291,6 +293,9 @@ typedef struct memmgr_log_record {
     uint64_t limit;
     /* One sentence, valid during the call. */
     const char *message;
+    /* The soft threshold that was crossed upwards, as a percentage; 0 for everything else. */
+    uint32_t threshold_percent;
+    uint32_t reserved;
 } memmgr_log_record;
 
 /* Called with no lock held, on the thread whose call caused the record, never while a view is

@@ -142,6 +142,8 @@ pub const LogRecord = extern struct {
     allocated: u64 = 0,
     limit: u64 = 0,
     message: ?[*:0]const u8 = null,
+    threshold_percent: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_log_function

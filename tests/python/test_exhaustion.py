@@ -241,6 +241,7 @@ def test_r7_4_each_crossing_warns_once(files: Files, caplog: pytest.LogCaptureFi
             dimension.reload(versions[number % 2])
             records = [record.memmgr for record in caplog.records]  # type: ignore[attr-defined]
             assert [record["operation"] for record in records] == ["pressure"] * number
+            assert records[-1]["threshold"] == 95
             assert records[-1]["allocated"] == records[-1]["limit"] == 2 * MIB
             del held
         assert len(caplog.records) == 3
