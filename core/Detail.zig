@@ -87,7 +87,13 @@ pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
 }
 
 /// What would be refused, and is not asked for.
-pub fn exceeds(detail: *Detail, requested: u64, limit: os.Limit, err: Error, reason: []const u8) Error {
+pub fn exceeds(
+    detail: *Detail,
+    requested: u64,
+    limit: os.Limit,
+    err: Error,
+    reason: []const u8,
+) Error {
     detail.requested = if (limit.kind.countsBytes()) requested else 1;
     detail.setLimit(limit);
     return detail.fail(err, reason);

@@ -905,6 +905,32 @@ test "R7.2 Manager: each call that the system refuses in a load leaves everythin
     }
 }
 
+test "R7.2, R9.3 Manager: would_fit tells what the system refuses, and changes nothing" {
+    const pages = try wholePage("abc");
+    defer testing.allocator.free(pages);
+    const file: TempFile = try .create(pages);
+    defer file.deinit();
+    var fixture: Fixture = try .open_(.{});
+    defer fixture.deinit();
+    const path: Generation.Candidate = .{ .path = file.path };
+    for ([_]os.Call{ .open, .identify, .fill }) |call| {
+        var detail: Detail = .{};
+        os.simulated.failNext(call, 5, .{});
+        const refused = fixture.dimension(3).wouldFit(fixture.handle, path, .read_write, &detail);
+        os.simulated.clear();
+        try testing.expectError(error.FileAccess, refused);
+        try testing.expectEqual(5, detail.code);
+        try fixture.dimension(3).wouldFit(fixture.handle, path, .read_write, &detail);
+        try expectBudget(fixture.manager, region_size_default);
+        try testing.expectError(error.NotLoaded, fixture.enter(3));
+    }
+    var detail: Detail = .{};
+    const large: Generation.Candidate = .{ .size = capacity_default + 1 };
+    const refused = fixture.dimension(3).wouldFit(fixture.handle, large, .read, &detail);
+    try testing.expectError(error.LimitExceeded, refused);
+    try testing.expectEqual(.capacity, detail.limit_kind);
+}
+
 test "Manager: what the system will not unmap is tried again" {
     const file: TempFile = try .create("abc");
     defer file.deinit();

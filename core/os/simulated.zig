@@ -103,7 +103,6 @@ pub fn Backend(comptime native: type) type {
         pub const memoryLimit = native.memoryLimit;
         pub const shortOf = native.shortOf;
         pub const exhausted = native.exhausted;
-        pub const canFill = native.canFill;
         pub const nowNs = native.nowNs;
         pub const threadId = native.threadId;
         pub const describe = native.describe;
@@ -188,6 +187,11 @@ pub fn Backend(comptime native: type) type {
         pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
             try pass(.fill, code);
             return native.fill(file, size, code);
+        }
+
+        pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
+            try pass(.fill, code);
+            return native.canFill(file, size, code);
         }
 
         comptime {
