@@ -338,8 +338,8 @@ typedef struct memmgr_dimension_spec {
 #define MEMMGR_OPEN_TRACK_VIEWS 4
 /* In place of a limit of the budget's: what the tightest limit of the system leaves to this process
  * now, MEMMGR_LIMIT_MEMORY, CONTROL_GROUP, COMMIT, ADDRESS_SPACE or DATA, less what it uses already
- * itself. limit_kind of memmgr_stats says which it was; if the system tells none, it is the default,
- * and MEMMGR_LIMIT_BUDGET. A limit that is changed later changes nothing. */
+ * itself. limit_kind of memmgr_stats says which it was; if the system tells none, it is the
+ * default, and MEMMGR_LIMIT_BUDGET. A limit that is changed later changes nothing. */
 #define MEMMGR_OPEN_LIMIT_AUTO 64
 
 typedef struct memmgr_manager_options {
