@@ -9,6 +9,7 @@
 //! from the first moment. Each crossing is reported once; it must fall well below to count again.
 
 const std = @import("std");
+const os = @import("os.zig");
 const Detail = @import("Detail.zig");
 
 const Budget = @This();
@@ -20,6 +21,8 @@ pub const thresholds_percent = [_]u8{ 80, 95 };
 const hysteresis_percent = 10;
 
 limit: u64,
+/// Where the limit comes from: `budget` if it was given, or is the default.
+limit_kind: os.Limit.Kind = .budget,
 /// Charged when the manager opens: the room for everything else begins here.
 floor: u64,
 /// Uncharges what nobody needs.
@@ -47,21 +50,31 @@ pub fn countRefusal(budget: *Budget) void {
 pub fn tryCharge(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
     var used = budget.allocated.load(.monotonic);
     while (true) {
-        if (bytes > budget.limit - used) {
-            detail.requested = bytes;
-            detail.used = used;
-            detail.limit = budget.limit;
-            detail.reason = "the budget's limit is reached";
-            return error.LimitExceeded;
-        }
+        try budget.checkAgainst(used, bytes, detail);
         used = budget.allocated.cmpxchgWeak(used, used + bytes, .monotonic, .monotonic) orelse break;
     }
     _ = budget.peak.fetchMax(used + bytes, .monotonic);
 }
 
+/// Fails as a charge of `bytes` would now, and changes nothing.
+pub fn check(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
+    return budget.checkAgainst(budget.allocated.load(.monotonic), bytes, detail);
+}
+
+fn checkAgainst(budget: *Budget, used: u64, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
+    if (bytes <= budget.limit - used) return;
+    detail.requested = bytes;
+    detail.used = used;
+    detail.limit = budget.limit;
+    detail.limit_kind = .budget;
+    detail.reason = "the budget's limit is reached";
+    return error.LimitExceeded;
+}
+
 pub fn uncharge(budget: *Budget, bytes: u64) void {
     const before = budget.allocated.fetchSub(bytes, .monotonic);
     std.debug.assert(before >= bytes);
+    budget.fall();
 }
 
 pub fn resetPeak(budget: *Budget) void {
@@ -71,21 +84,37 @@ pub fn resetPeak(budget: *Budget) void {
 /// The threshold in percent that was crossed upwards since the last look, if one was. Of several
 /// threads that look at the same time, one is told.
 pub fn crossing(budget: *Budget) ?u8 {
-    const room = budget.limit - budget.floor;
-    const used = budget.allocated.load(.monotonic) -| budget.floor;
     var before = budget.crossed.load(.monotonic);
     while (true) {
-        var now: u32 = 0;
-        for (thresholds_percent, 0..) |percent, index| {
-            const was_crossed = index < before;
-            const edge = if (was_crossed) percent - hysteresis_percent else percent;
-            if (room > 0 and used > 0 and used >= room / 100 * edge) now = @intCast(index + 1);
-        }
-        if (now == before) return null;
-        before = budget.crossed.cmpxchgWeak(before, now, .monotonic, .monotonic) orelse {
-            return if (now > before) thresholds_percent[now - 1] else null;
-        };
+        const now = budget.crossedAfter(before);
+        if (now <= before) return null;
+        before = budget.crossed.cmpxchgWeak(before, now, .monotonic, .monotonic) orelse
+            return thresholds_percent[now - 1];
     }
+}
+
+/// Crossings downwards are noticed when they happen: nobody looks when the last view of a replaced
+/// generation takes its charge with it.
+fn fall(budget: *Budget) void {
+    var before = budget.crossed.load(.monotonic);
+    while (true) {
+        const now = budget.crossedAfter(before);
+        if (now >= before) return;
+        before = budget.crossed.cmpxchgWeak(before, now, .monotonic, .monotonic) orelse return;
+    }
+}
+
+/// How many thresholds count as crossed now, if `before` of them did.
+fn crossedAfter(budget: *Budget, before: u32) u32 {
+    const room = budget.limit - budget.floor;
+    const used = budget.allocated.load(.monotonic) -| budget.floor;
+    var now: u32 = 0;
+    for (thresholds_percent, 0..) |percent, index| {
+        const was_crossed = index < before;
+        const edge = if (was_crossed) percent - hysteresis_percent else percent;
+        if (room > 0 and used > 0 and used >= room / 100 * edge) now = @intCast(index + 1);
+    }
+    return now;
 }
 
 test "R5.2 Budget: a charge that would pass the limit is refused and changes nothing" {
@@ -132,6 +161,32 @@ test "R7.4 Budget: a threshold is reported once per crossing, with hysteresis" {
     try std.testing.expectEqual(null, budget.crossing());
     try budget.charge(360, &detail);
     try std.testing.expectEqual(95, budget.crossing());
+}
+
+test "R7.4 Budget: a crossing counts again after a fall that nobody looked at" {
+    var budget: Budget = .{ .limit = 1000, .floor = 0 };
+    var detail: Detail = .{};
+    for (0..3) |_| {
+        try budget.charge(900, &detail);
+        try std.testing.expectEqual(80, budget.crossing());
+        budget.uncharge(900);
+    }
+    // Not one that stays close to the threshold.
+    try budget.charge(900, &detail);
+    try std.testing.expectEqual(80, budget.crossing());
+    budget.uncharge(150);
+    try budget.charge(150, &detail);
+    try std.testing.expectEqual(null, budget.crossing());
+}
+
+test "R5.2 Budget: a check answers as a charge would, and charges nothing" {
+    var budget: Budget = .{ .limit = 100, .floor = 0 };
+    var detail: Detail = .{};
+    try budget.check(100, &detail);
+    try std.testing.expectError(error.LimitExceeded, budget.check(101, &detail));
+    try std.testing.expectEqual(os.Limit.Kind.budget, detail.limit_kind);
+    try std.testing.expectEqual(0, budget.allocated.load(.monotonic));
+    try std.testing.expectEqual(0, budget.refusals.load(.monotonic));
 }
 
 test "R5.1 Budget: threads that race for it never pass the limit, nor lose a byte" {

@@ -69,6 +69,8 @@ code: i64 = 0,
 requested: u64 = 0,
 used: u64 = 0,
 limit: u64 = 0,
+/// Which limit `requested`, `used` and `limit` are about, in its own unit.
+limit_kind: os.Limit.Kind = .none,
 /// Where in the file, for `BadFormat` and `Faulted`.
 offset: u64 = 0,
 /// Why, in a few words that need no formatting: "header is longer than the file". Static.
@@ -82,10 +84,35 @@ dimension_name_storage: [63]u8 = undefined,
 layer_name_storage: [255]u8 = undefined,
 file_name_storage: [4095]u8 = undefined,
 
-/// `return detail.fail(error.BadFormat, "…")`.
+/// `return detail.fail(error.BadFormat, "…")`. If a call was refused for a limit, this says which:
+/// before anything is given back, or it would be told as it is then.
 pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
     detail.reason = reason;
+    if (detail.code == 0 or detail.limit_kind != .none) return err;
+    if (os.exhausted(detail.code, detail.requested, detail.file_name)) |limit| {
+        if (!limit.kind.countsBytes()) detail.requested = 1;
+        detail.setLimit(limit);
+    }
     return err;
+}
+
+/// What would be refused, and is not asked for.
+pub fn exceeds(
+    detail: *Detail,
+    requested: u64,
+    limit: os.Limit,
+    err: Error,
+    reason: []const u8,
+) Error {
+    detail.requested = if (limit.kind.countsBytes()) requested else 1;
+    detail.setLimit(limit);
+    return detail.fail(err, reason);
+}
+
+fn setLimit(detail: *Detail, limit: os.Limit) void {
+    detail.used = limit.used;
+    detail.limit = limit.value;
+    detail.limit_kind = limit.kind;
 }
 
 /// A refused system call on memory or addresses.

@@ -431,7 +431,12 @@ fn sleep(dimension: *Dimension, deadline: Deadline) bool {
 
 /// Bytes that this dimension has to be charged for, as it is.
 fn charges(dimension: *const Dimension) u64 {
-    var count: u64 = 0;
+    return dimension.chargesWith(0);
+}
+
+/// The same with so many generations more.
+fn chargesWith(dimension: *const Dimension, more: u64) u64 {
+    var count = more;
     for (&dimension.generations) |*generation| count += @intFromBool(!generation.isFree());
     return dimension.capacity * @max(count, @intFromBool(dimension.region_charged));
 }
@@ -569,6 +574,35 @@ fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
     _ = dimension.shared.tenants.fetchAdd(1, .seq_cst);
     dimension.activity = .loading;
     return slot;
+}
+
+/// Fails as a load or, if something is loaded, a reload would for want of room, and changes
+/// nothing. A slot whose last view goes meanwhile may make it fit after all.
+pub fn wouldFit(
+    dimension: *Dimension,
+    owner: u64,
+    candidate: Generation.Candidate,
+    mode: Generation.Mode,
+    detail: *Detail,
+) Error!void {
+    switch (candidate) {
+        .path => |path| detail.file_name = path,
+        .size => {},
+    }
+    try dimension.checkClaim(owner, detail);
+    return Generation.wouldFit(dimension.capacity, candidate, mode, detail);
+}
+
+fn checkClaim(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    if (dimension.gate.read().state == .closed) return refusal(.closed, detail);
+    if (!dimension.generations[0].isFree() and !dimension.generations[1].isFree()) {
+        detail.views = dimension.holders(0) + dimension.holders(1);
+        return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
+    }
+    const bytes = dimension.chargesWith(1) - dimension.charges();
+    return dimension.shared.budget.check(bytes, detail);
 }
 
 fn completeLoad(

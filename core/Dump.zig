@@ -76,6 +76,7 @@ const Dump = struct {
         dump.field("allocated", budget.allocated.load(.monotonic));
         dump.field("peak", budget.peak.load(.monotonic));
         dump.field("limit", budget.limit);
+        dump.field("limit_kind", @tagName(budget.limit_kind));
         dump.field("pool_limit", manager.pool_limit);
         dump.field("refusals", budget.refusals.load(.monotonic));
         dump.close();

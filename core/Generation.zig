@@ -165,6 +165,7 @@ fn checkSize(identity: os.Identity, capacity: u64, detail: *Detail) Detail.Error
     if (identity.size > capacity) {
         detail.requested = identity.size;
         detail.limit = capacity;
+        detail.limit_kind = .capacity;
         return detail.fail(error.LimitExceeded, "the file is larger than the capacity");
     }
 }
@@ -290,8 +291,45 @@ fn fillSlot(
 /// An error now is better than a process killed for memory later.
 pub fn checkMemory(size: u64, detail: *Detail) Detail.Error!void {
     const available = os.memoryAvailable() orelse return;
-    if (size <= available) return;
-    detail.requested = size;
-    detail.limit = available;
-    return detail.fail(error.LimitExceeded, "the machine or its control group has less left");
+    if (size <= available.left()) return;
+    return detail.exceeds(size, available, error.LimitExceeded, "it does not fit into memory");
+}
+
+/// What `wouldFit` is asked about.
+pub const Candidate = union(enum) { path: [:0]const u8, size: u64 };
+
+/// Fails as `load` would if a limit of the system's, or the capacity, stands in its way. Looks at
+/// the file, and takes nothing.
+pub fn wouldFit(
+    capacity: u64,
+    candidate: Candidate,
+    mode: Mode,
+    detail: *Detail,
+) Detail.Error!void {
+    switch (candidate) {
+        .size => |size| try checkRoom(size, capacity, mode, detail),
+        .path => |path| {
+            const access: os.Access = if (mode == .read_write) .read_write else .read;
+            const file = os.open(path, access, &detail.code) catch {
+                return systemFailure(detail, 0, "cannot open the file");
+            };
+            defer os.close(file);
+            const size = (try identify(file, detail)).size;
+            try checkRoom(size, capacity, mode, detail);
+            if (mode == .read_write) os.canFill(file, size, &detail.code) catch {
+                return systemFailure(detail, size, "cannot give the file's holes room on the disk");
+            };
+        },
+    }
+}
+
+fn checkRoom(size: u64, capacity: u64, mode: Mode, detail: *Detail) Detail.Error!void {
+    try checkSize(.{ .size = size }, capacity, detail);
+    if (mode == .ram) try checkMemory(size, detail);
+    const private = switch (mode) {
+        .read, .read_write => 0,
+        .copy, .ram => size,
+    };
+    const limit = os.shortOf(.{ .private = private, .entries = 1 }) orelse return;
+    return detail.exceeds(size, limit, error.AllocationRefused, "the system would refuse it");
 }

@@ -53,6 +53,8 @@ pub const Options = struct {
     capacity: u64 = capacity_default,
     /// Null: all regions + the largest capacity once more + `pool_limit`.
     limit: ?u64 = null,
+    /// In place of `limit`: what the tightest limit of the system leaves this process.
+    limit_auto: bool = false,
     pool_limit: u64 = pool_limit_default,
     read_timeout_ns: ?u64 = read_timeout_ns_default,
     populate: bool = false,
@@ -138,19 +140,17 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
         return detail.fail(error.InvalidArgument, "a manager has 1 to 65536 dimensions");
     }
     const layout = try Layout.of(&options, detail);
-    const limit = options.limit orelse
-        layout.charged +| layout.capacity_largest +| options.pool_limit;
-    if (layout.charged > limit) {
-        detail.requested = layout.charged;
-        detail.limit = limit;
-        return detail.fail(error.LimitExceeded, "the regions alone are more than the limit");
+    const limit = limitOf(&options, layout);
+    if (layout.charged > limit.left()) {
+        const reason = "the regions alone are more than the limit";
+        return detail.exceeds(layout.charged, limit, error.LimitExceeded, reason);
     }
     if (options.populate) try Generation.checkMemory(layout.charged, detail);
     if (options.guard) try Guard.install(detail);
 
     const manager = try Managers.take(options.dimension_count, detail);
     errdefer manager.giveBack();
-    manager.begin(&options, limit, layout);
+    manager.begin(&options, limit.left(), limit.kind, layout);
     manager.budget.charge(layout.charged, detail) catch unreachable; // it was looked at above
     const base = os.reserve(layout.reserved, layout.alignment, &detail.code) catch {
         return detail.refused(layout.reserved, "cannot reserve address space for the regions");
@@ -164,6 +164,12 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
     manager.log(.open, layout.charged);
     manager.reportPressure();
     return manager;
+}
+
+fn limitOf(options: *const Options, layout: Layout) os.Limit {
+    if (options.limit_auto) if (os.memoryLimit()) |limit| return limit;
+    const default = layout.charged +| layout.capacity_largest +| options.pool_limit;
+    return .{ .kind = .budget, .value = options.limit orelse default };
 }
 
 /// Sizes and places of the slots, worked out before anything is taken.
@@ -205,14 +211,25 @@ const Layout = struct {
     }
 };
 
-fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout) void {
+fn begin(
+    manager: *Manager,
+    options: *const Options,
+    limit: u64,
+    limit_kind: os.Limit.Kind,
+    layout: Layout,
+) void {
     manager.closed.store(false, .monotonic);
     manager.reach.store(0, .monotonic);
     manager.dimension_count.store(0, .monotonic);
     manager.range = null;
     manager.name_table = &.{};
     manager.pool_limit = options.pool_limit;
-    manager.budget = .{ .limit = limit, .floor = layout.charged, .relief = relieve };
+    manager.budget = .{
+        .limit = limit,
+        .limit_kind = limit_kind,
+        .floor = layout.charged,
+        .relief = relieve,
+    };
     manager.counters.setAsymmetric(os.capabilities().process_barrier and !options.gate_atomic);
     manager.tracking.store(options.track_views, .monotonic);
     manager.tracker = .{};
@@ -462,7 +479,6 @@ pub fn unload(
 ) Error!void {
     try dimension.unload(handle, keep, on_views, timeout_ns, detail);
     _ = manager.unloads.fetchAdd(1, .monotonic);
-    _ = manager.budget.crossing();
 }
 
 // Blocks ----------------------------------------------------------------------------------------
@@ -1079,6 +1095,32 @@ test "R7.2 Manager: each call that the system refuses in a load leaves everythin
         try fixture.load_(3, file.path, case.mode);
         try fixture.unload_(3, .region, .refuse);
     }
+}
+
+test "R7.2, R9.3 Manager: would_fit tells what the system refuses, and changes nothing" {
+    const pages = try wholePage("abc");
+    defer testing.allocator.free(pages);
+    const file: TempFile = try .create(pages);
+    defer file.deinit();
+    var fixture: Fixture = try .open_(.{});
+    defer fixture.deinit();
+    const path: Generation.Candidate = .{ .path = file.path };
+    for ([_]os.Call{ .open, .identify, .fill }) |call| {
+        var detail: Detail = .{};
+        os.simulated.failNext(call, 5, .{});
+        const refused = fixture.dimension(3).wouldFit(fixture.handle, path, .read_write, &detail);
+        os.simulated.clear();
+        try testing.expectError(error.FileAccess, refused);
+        try testing.expectEqual(5, detail.code);
+        try fixture.dimension(3).wouldFit(fixture.handle, path, .read_write, &detail);
+        try expectBudget(fixture.manager, region_size_default);
+        try testing.expectError(error.NotLoaded, fixture.enter(3));
+    }
+    var detail: Detail = .{};
+    const large: Generation.Candidate = .{ .size = capacity_default + 1 };
+    const refused = fixture.dimension(3).wouldFit(fixture.handle, large, .read, &detail);
+    try testing.expectError(error.LimitExceeded, refused);
+    try testing.expectEqual(.capacity, detail.limit_kind);
 }
 
 test "Manager: what the system will not unmap is tried again" {

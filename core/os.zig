@@ -81,6 +81,61 @@ pub const Placement = struct {
     }
 };
 
+/// What something may use of a resource, and what is used of it: in bytes, unless `kind` counts
+/// something else.
+pub const Limit = struct {
+    kind: Kind,
+    /// 0: the system does not tell.
+    value: u64 = 0,
+    used: u64 = 0,
+
+    /// Mirrors MEMMGR_LIMIT_… of the header.
+    pub const Kind = enum(u32) {
+        none = 0,
+        budget = 1,
+        capacity = 2,
+        memory = 3,
+        control_group = 4,
+        commit = 5,
+        address_space = 6,
+        data = 7,
+        locked_memory = 8,
+        map_entries = 9,
+        descriptors = 10,
+        system_files = 11,
+        disk = 12,
+        file_size = 13,
+
+        pub fn countsBytes(kind: Kind) bool {
+            return switch (kind) {
+                .map_entries, .descriptors, .system_files => false,
+                else => true,
+            };
+        }
+    };
+
+    pub fn left(limit: Limit) u64 {
+        return limit.value -| limit.used;
+    }
+
+    /// The one that leaves less.
+    pub fn tighter(a: ?Limit, b: ?Limit) ?Limit {
+        const first = a orelse return b;
+        const second = b orelse return a;
+        return if (second.left() < first.left()) second else first;
+    }
+};
+
+/// What is about to be asked for.
+pub const Need = struct {
+    /// Bytes of address space.
+    addresses: u64 = 0,
+    /// Bytes of memory that only this process has and may write to.
+    private: u64 = 0,
+    /// Entries of the process's map.
+    entries: u64 = 0,
+};
+
 /// Bytes of a range that are in memory: see memmgr_memory in the header.
 pub const Use = struct { resident: u64 = 0, private_dirty: u64 = 0 };
 
@@ -139,9 +194,17 @@ pub const pageSize: fn () usize = backend.pageSize;
 pub const granularity: fn () usize = backend.granularity;
 /// The same answer for the whole life of the process.
 pub const capabilities: fn () Capabilities = backend.capabilities;
-/// Bytes that this process could still use before the machine or its control group has to
-/// reclaim or kill; null if the system does not tell.
-pub const memoryAvailable: fn () ?u64 = backend.memoryAvailable;
+/// The machine or the control group that has the least memory left before it has to reclaim or
+/// kill, whoever uses it; null if the system does not tell.
+pub const memoryAvailable: fn () ?Limit = backend.memoryAvailable;
+/// Of all limits on this process's memory the one that leaves it least, where `used` is what the
+/// process itself has that no file could take back; null if the system does not tell.
+pub const memoryLimit: fn () ?Limit = backend.memoryLimit;
+/// The limit that would refuse what is needed, if one is known to.
+pub const shortOf: fn (need: Need) ?Limit = backend.shortOf;
+/// The limit behind the code of a refused call, if it can be told: `size` is what the call asked
+/// for, `path` the file that it was about, or "".
+pub const exhausted: fn (code: i64, size: u64, path: []const u8) ?Limit = backend.exhausted;
 /// Monotonic clock.
 pub const nowNs: fn () u64 = backend.nowNs;
 /// A number that no other running thread of this process has; never 0.
@@ -238,6 +301,8 @@ pub const readAt: fn (file: File, buffer: []u8, offset: u64, code: *i64) Error!u
     backend.readAt;
 /// Gives every hole of the first `size` bytes a block of the disk, without changing a byte.
 pub const fill: fn (file: File, size: u64, code: *i64) Error!void = backend.fill;
+/// Fails as `fill` would, as far as it can be told before anything is written.
+pub const canFill: fn (file: File, size: u64, code: *i64) Error!void = backend.canFill;
 
 // New files -------------------------------------------------------------------------------------
 

@@ -181,6 +181,43 @@ enum {
  * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
 MEMMGR_API const char *memmgr_operation_name(uint32_t operation);
 
+/* Which limit it is that was reached, in errors, and that a budget's limit comes from, in
+ * memmgr_stats. Those of the system are told with the system's own numbers, as far as it tells. */
+enum {
+    /* Not a matter of a limit, or of none that is known. */
+    MEMMGR_LIMIT_NONE = 0,
+    /* The manager's own, as given or by default. */
+    MEMMGR_LIMIT_BUDGET = 1,
+    /* Of the dimension. */
+    MEMMGR_LIMIT_CAPACITY = 2,
+    /* The machine's memory. */
+    MEMMGR_LIMIT_MEMORY = 3,
+    /* The control group's: memory.max, memory.limit_in_bytes. */
+    MEMMGR_LIMIT_CONTROL_GROUP = 4,
+    /* What the system promises at most: the commit limit of Windows, or of a strict Linux. */
+    MEMMGR_LIMIT_COMMIT = 5,
+    /* RLIMIT_AS, or what a process can address at all. */
+    MEMMGR_LIMIT_ADDRESS_SPACE = 6,
+    /* RLIMIT_DATA: private writable memory. */
+    MEMMGR_LIMIT_DATA = 7,
+    /* RLIMIT_MEMLOCK, for a process that locks all it maps (mlockall). */
+    MEMMGR_LIMIT_LOCKED_MEMORY = 8,
+    /* vm.max_map_count; in entries, not bytes. */
+    MEMMGR_LIMIT_MAP_ENTRIES = 9,
+    /* RLIMIT_NOFILE; in descriptors. */
+    MEMMGR_LIMIT_DESCRIPTORS = 10,
+    /* fs.file-max; in files. */
+    MEMMGR_LIMIT_SYSTEM_FILES = 11,
+    /* The file system's size; used is what is not free of it. */
+    MEMMGR_LIMIT_DISK = 12,
+    /* RLIMIT_FSIZE. */
+    MEMMGR_LIMIT_FILE_SIZE = 13
+};
+
+/* The name of a limit without its prefix, in lower case ("map_entries"), or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_limit_name(uint32_t limit_kind);
+
 /* What happened. Owned by the caller, written only by a call that fails. */
 typedef struct memmgr_error {
     uint32_t struct_size;
@@ -191,12 +228,14 @@ typedef struct memmgr_error {
     uint32_t dimension;
     /* Index of the layer, or MEMMGR_NONE. */
     uint32_t layer;
-    uint32_t reserved;
+    /* MEMMGR_LIMIT_…: what requested, used and limit below are about, if it is not NONE. */
+    uint32_t limit_kind;
     /* Views held, and writers (a writer counts as one), that were in the way. */
     uint64_t views;
     /* errno on Linux and macOS, GetLastError on Windows; 0 if the system was not the reason. */
     int64_t system_code;
-    /* Bytes asked for, bytes in use at that moment, and the limit they ran into. */
+    /* Bytes asked for, bytes in use at that moment, and the limit they ran into; of some limits
+     * not bytes, see MEMMGR_LIMIT_…. A limit of 0 is not known. */
     uint64_t requested;
     uint64_t used;
     uint64_t limit;
@@ -259,7 +298,9 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
  * threshold, every refusal by a limit, and the end of every version of which a page could not
- * be read a WARNING, written before the call returns. */
+ * be read a WARNING, written before the call returns. Soft thresholds are 80 % and 95 % of what
+ * the limit leaves beyond the regions; one that was crossed counts again once the use has fallen
+ * 10 points below it. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */
@@ -275,6 +316,9 @@ typedef struct memmgr_log_record {
     uint64_t limit;
     /* One sentence, valid during the call. */
     const char *message;
+    /* The soft threshold that was crossed upwards, as a percentage; 0 for everything else. */
+    uint32_t threshold_percent;
+    uint32_t reserved;
 } memmgr_log_record;
 
 /* Called with no lock held, on the thread whose call caused the record, never while a view is
@@ -332,6 +376,11 @@ typedef struct memmgr_dimension_spec {
  * load on, until when faults are theirs. The library's own handler stays to the end of the
  * process, which must not unload the library then. Reading costs nothing more. */
 #define MEMMGR_OPEN_FAULT_GUARD 32
+/* In place of a limit of the budget's: what the tightest limit of the system leaves to this process
+ * now, MEMMGR_LIMIT_MEMORY, CONTROL_GROUP, COMMIT, ADDRESS_SPACE or DATA, less what it uses already
+ * itself. limit_kind of memmgr_stats says which it was; if the system tells none, it is the
+ * default, and MEMMGR_LIMIT_BUDGET. A limit that is changed later changes nothing. */
+#define MEMMGR_OPEN_LIMIT_AUTO 64
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -530,7 +579,8 @@ MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const ch
  * (the file is larger than the capacity, or the dimension was deallocated or still has views of
  * an unloaded file, and its charge does not fit the budget), VIEWS_HELD (views of two unloaded
  * files are held), ALLOCATION, FILE_ACCESS, FORMAT, FAULTED (the file became shorter while its
- * pages were brought in). Since: 0.1. */
+ * pages were brought in), DISK_FULL (no room for the holes of a file in MEMMGR_MODE_READ_WRITE).
+ * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t dimension,
                                                const char *path,
                                                const memmgr_load_options *options,
@@ -548,6 +598,19 @@ MEMMGR_API memmgr_status memmgr_dimension_reload(memmgr_manager *manager, uint32
                                                  const char *path,
                                                  const memmgr_load_options *options,
                                                  memmgr_error *error);
+
+/* Says whether a load, or a reload if a file is loaded, would fit: into the capacity, the budget,
+ * memory, the process's map and, for MEMMGR_MODE_READ_WRITE, the disk, as far as each can be known
+ * before. Changes nothing and promises nothing: it is true of the moment. It does not read the
+ * file's bytes.
+ * path: the file, or NULL. size: without a path, the bytes of a file that there need not be; 0 with
+ * one. mode: MEMMGR_MODE_….
+ * Threads: any. Errors: those that the load would fail with for want of room, their limit_kind set:
+ * LIMIT_EXCEEDED, ALLOCATION, FILE_ACCESS, DISK_FULL; and INVALID_ARGUMENT, INVALID_ACCESS,
+ * UNKNOWN_DIMENSION, VIEWS_HELD (both slots are in use), FORMAT (the file is empty). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_would_fit(memmgr_manager *manager, uint32_t dimension,
+                                                    const char *path, uint64_t size,
+                                                    uint32_t mode, memmgr_error *error);
 
 /* Takes the file out of a dimension; the region stays reserved and charged.
  * on_views: MEMMGR_ON_VIEWS_…; timeout_ns: with WAIT.
@@ -844,9 +907,12 @@ typedef struct memmgr_stats {
     uint64_t reloads;
     uint64_t unloads;
     uint64_t refusals;
+    /* MEMMGR_LIMIT_…: where the limit comes from. */
+    uint32_t limit_kind;
+    uint32_t unused;
 } memmgr_stats;
 
-#define MEMMGR_STATS_INIT { sizeof(memmgr_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define MEMMGR_STATS_INIT { sizeof(memmgr_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_stats_get(memmgr_manager *manager, memmgr_stats *stats_out,

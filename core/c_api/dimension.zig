@@ -98,6 +98,37 @@ fn load(
     }
 }
 
+pub fn memmgr_dimension_would_fit(
+    manager: ?*types.Manager,
+    dimension: u32,
+    path: ?[*:0]const u8,
+    size: u64,
+    mode: u32,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.load, error_out);
+    return call.end(wouldFit(&call, manager, dimension, path, size, mode));
+}
+
+fn wouldFit(
+    call: *Call,
+    manager: ?*types.Manager,
+    index: u32,
+    path: ?[*:0]const u8,
+    size: u64,
+    mode: u32,
+) Call.Error!void {
+    const target = try call.open(manager);
+    const dimension = try call.dimension(target, index);
+    if ((path == null) == (size == 0)) return call.invalid("want a path or a size, one of the two");
+    const candidate: Generation.Candidate = if (path) |text|
+        .{ .path = std.mem.span(text) }
+    else
+        .{ .size = size };
+    const how = try call.member(Generation.Mode, mode, "mode is no MEMMGR_MODE_…");
+    try dimension.wouldFit(target.handle, candidate, how, &call.detail);
+}
+
 /// The caller's layers as core reads them: names and shapes stay the caller's.
 fn readLayers(call: *Call, given: *const types.LoadOptions) Call.Error![]Layers.Spec {
     if (given.layer_count == 0) return &.{};

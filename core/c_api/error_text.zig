@@ -24,6 +24,7 @@ pub fn write(out: *types.Error, status: types.Status, detail: *const Detail) voi
         .used = detail.used,
         .limit = detail.limit,
         .offset = detail.offset,
+        .limit_kind = @backingInt(detail.limit_kind),
     };
     sized.writeText(&value.dimension_name, detail.dimension_name);
     sized.writeText(&value.layer_name, detail.layer_name);
@@ -50,7 +51,17 @@ fn writeSentence(
     try writer.print("cannot {s}", .{verb(detail.operation)});
     if (detail.file_name.len > 0) try writer.print(" '{s}'", .{detail.file_name});
     try writer.print(": {s}", .{detail.reason});
-    switch (status) {
+    const system_limit = systemLimit(detail.limit_kind);
+    if (system_limit) |limit| try writer.print(": {s} is reached", .{limit});
+    // Some cannot be asked for their value.
+    if (system_limit != null and detail.limit != 0) {
+        try writer.print(": requested {d}{s}, used {d}, limit {d}", .{
+            detail.requested,
+            if (detail.limit_kind.countsBytes()) " bytes" else "",
+            detail.used,
+            detail.limit,
+        });
+    } else switch (status) {
         .limit_exceeded => try writer.print(
             ": requested {d} bytes, used {d}, limit {d}",
             .{ detail.requested, detail.used, detail.limit },
@@ -84,6 +95,25 @@ fn writeSentence(
             detail.code,
         });
     }
+}
+
+/// The limit by the name that whoever can raise it knows it by; null if it is the manager's own,
+/// which the reason tells.
+fn systemLimit(kind: os.Limit.Kind) ?[]const u8 {
+    return switch (kind) {
+        .none, .budget, .capacity => null,
+        .memory => "the machine's memory",
+        .control_group => "the control group's limit of memory (memory.max)",
+        .commit => "the system's commit limit",
+        .address_space => "the limit of address space (RLIMIT_AS)",
+        .data => "the limit of private memory (RLIMIT_DATA)",
+        .locked_memory => "the limit of locked memory (RLIMIT_MEMLOCK)",
+        .map_entries => "the limit of mappings (vm.max_map_count)",
+        .descriptors => "the limit of open files (RLIMIT_NOFILE)",
+        .system_files => "the system's limit of open files (fs.file-max)",
+        .disk => "the room on the disk",
+        .file_size => "the limit of file sizes (RLIMIT_FSIZE)",
+    };
 }
 
 fn verb(operation: Detail.Operation) []const u8 {
@@ -135,6 +165,30 @@ test "R9.1, R9.2 error_text: a limit error names the dimension and all three num
             .used = 7,
             .limit = 9,
         },
+    );
+}
+
+test "R7.1, R9.2 error_text: a limit of the system's is told by its name, in its own unit" {
+    try expectMessage(
+        "D03: cannot load 'a.bin': cannot map the file: the limit of mappings " ++
+            "(vm.max_map_count) is reached: requested 1, used 65530, limit 65530",
+        .allocation,
+        .{
+            .operation = .load,
+            .dimension_name = "D03",
+            .file_name = "a.bin",
+            .reason = "cannot map the file",
+            .requested = 1,
+            .used = 65530,
+            .limit = 65530,
+            .limit_kind = .map_entries,
+        },
+    );
+    try expectMessage(
+        "cannot load: cannot open the file: the system's limit of open files (fs.file-max) " ++
+            "is reached",
+        .file_access,
+        .{ .operation = .load, .reason = "cannot open the file", .limit_kind = .system_files },
     );
 }
 

@@ -78,6 +78,7 @@ fn hear(event: Log.Event) void {
         .allocated = event.allocated,
         .limit = event.limit,
         .message = buffer[0..writer.end :0],
+        .threshold_percent = event.threshold_percent,
     };
     current(&record, user);
 }

@@ -29,7 +29,7 @@ fn open(
         .{};
     const known = types.open_populate | types.open_gate_atomic | types.open_track_views |
         types.open_poison | types.open_guard_pages |
-        types.open_fault_guard;
+        types.open_fault_guard | types.open_limit_auto;
     if (given.flags & ~known != 0) {
         return call.invalid("flags has bits that this version of the library does not know");
     }
@@ -40,10 +40,14 @@ fn open(
         .poison = given.flags & types.open_poison != 0,
         .guard_pages = given.flags & types.open_guard_pages != 0,
         .guard = given.flags & types.open_fault_guard != 0,
+        .limit_auto = given.flags & types.open_limit_auto != 0,
     };
     if (given.dimension_count != 0) core.dimension_count = given.dimension_count;
     if (given.capacity != 0) core.capacity = given.capacity;
     if (given.limit != 0) core.limit = given.limit;
+    if (core.limit_auto and core.limit != null) {
+        return call.invalid("limit and MEMMGR_OPEN_LIMIT_AUTO exclude each other");
+    }
     if (given.pool_limit != 0) core.pool_limit = given.pool_limit;
     if (given.read_timeout_ns != 0) {
         core.read_timeout_ns = try call.timeoutNs(given.read_timeout_ns);

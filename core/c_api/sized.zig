@@ -23,7 +23,7 @@ fn sizeFirst(comptime T: type) u32 {
         types.Write => 48,
         types.PoolStats => 80,
         types.PoolClass => 64,
-        types.Stats => 104,
+        types.Stats => 112,
         types.DimensionStats => 4280,
         types.Memory => 40,
         types.SaveOptions => 40,

@@ -35,6 +35,7 @@ fn get(call: *Call, handle: ?*types.Manager, stats_out: ?*types.Stats) Call.Erro
         .reloads = manager.reloads.load(.monotonic),
         .unloads = manager.unloads.load(.monotonic),
         .refusals = manager.budget.refusals.load(.monotonic),
+        .limit_kind = @backingInt(manager.budget.limit_kind),
     };
     for (manager.dimensions()) |*dimension| {
         try dimension.describe(target.handle, &call.detail, &value, addUp);

@@ -33,6 +33,10 @@ pub fn memmgr_operation_name(operation: u32) callconv(.c) [*:0]const u8 {
     return nameOf(types.Operation, operation);
 }
 
+pub fn memmgr_limit_name(limit_kind: u32) callconv(.c) [*:0]const u8 {
+    return nameOf(types.Limit, limit_kind);
+}
+
 fn nameOf(comptime T: type, value: anytype) [*:0]const u8 {
     const member = @import("std").enums.fromInt(T, value) orelse return "unknown";
     return @tagName(member);
@@ -43,6 +47,8 @@ test "status: names, known and unknown" {
     try std.testing.expectEqualStrings("limit_exceeded", std.mem.span(memmgr_status_name(2)));
     try std.testing.expectEqualStrings("ok", std.mem.span(memmgr_status_name(0)));
     try std.testing.expectEqualStrings("unknown", std.mem.span(memmgr_status_name(-7)));
+    try std.testing.expectEqualStrings("map_entries", std.mem.span(memmgr_limit_name(9)));
+    try std.testing.expectEqualStrings("unknown", std.mem.span(memmgr_limit_name(4711)));
     try std.testing.expectEqualStrings("load", std.mem.span(memmgr_operation_name(4)));
     try std.testing.expectEqualStrings("unknown", std.mem.span(memmgr_operation_name(4711)));
 }

@@ -5,6 +5,7 @@
 //! this file and compiles what it finds against include/memmgr.h, so neither can drift. What a
 //! caller may fill with any bits is an integer here; only what core already knows is an enum.
 
+const os = @import("../os.zig");
 const Detail = @import("../Detail.zig");
 const Dimension = @import("../Dimension.zig");
 const Generation = @import("../Generation.zig");
@@ -40,6 +41,8 @@ pub const open_track_views: u32 = 4;
 pub const open_poison: u32 = 8;
 pub const open_guard_pages: u32 = 16;
 pub const open_fault_guard: u32 = 32;
+
+pub const open_limit_auto: u32 = 64;
 
 pub const write_any_thread: u32 = 1;
 
@@ -85,6 +88,9 @@ pub const Status = enum(i32) {
 /// C: MEMMGR_OPERATION_…
 pub const Operation = Detail.Operation;
 
+/// C: MEMMGR_LIMIT_…
+pub const Limit = os.Limit.Kind;
+
 /// C: MEMMGR_GATE_…
 pub const Gate = enum(u32) { atomic = 1, asymmetric = 2 };
 
@@ -126,7 +132,7 @@ pub const Error = extern struct {
     operation: u32 = 0,
     dimension: u32 = 0,
     layer: u32 = 0,
-    reserved: u32 = 0,
+    limit_kind: u32 = 0,
     views: u64 = 0,
     system_code: i64 = 0,
     requested: u64 = 0,
@@ -161,6 +167,8 @@ pub const LogRecord = extern struct {
     allocated: u64 = 0,
     limit: u64 = 0,
     message: ?[*:0]const u8 = null,
+    threshold_percent: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_log_function
@@ -292,6 +300,8 @@ pub const Stats = extern struct {
     reloads: u64 = 0,
     unloads: u64 = 0,
     refusals: u64 = 0,
+    limit_kind: u32 = 0,
+    unused: u32 = 0,
 };
 
 /// C: memmgr_dimension_stats

@@ -91,8 +91,10 @@ test "capabilities stay the same" {
 }
 
 test "memory available is a number or not known" {
-    if (os.memoryAvailable()) |available| {
-        try testing.expect(available > 0 and available < 1 << 50);
+    for ([_]?os.Limit{ os.memoryAvailable(), os.memoryLimit() }) |known| {
+        const limit = known orelse continue;
+        try testing.expect(limit.left() > 0 and limit.left() < 1 << 50);
+        try testing.expect(limit.kind != .none and limit.kind.countsBytes());
     }
 }
 

@@ -42,7 +42,6 @@ pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
 pub const renew = posix.renew;
-pub const commit = posix.commit;
 pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
@@ -93,7 +92,7 @@ const VmStatistics64 = extern struct {
     total_uncompressed_pages_in_compressor: u64,
 };
 
-pub fn memoryAvailable() ?u64 {
+pub fn memoryAvailable() ?os.Limit {
     const host_vm_info64 = 4;
     var statistics: VmStatistics64 = undefined;
     var count: darwin.mach_msg_type_number_t = @sizeOf(VmStatistics64) / @sizeOf(u32);
@@ -101,7 +100,29 @@ pub fn memoryAvailable() ?u64 {
     if (c.host_statistics64(host, host_vm_info64, &statistics, &count) != 0) return null;
     const pages = @as(u64, statistics.free_count) + statistics.inactive_count +
         statistics.purgeable_count;
-    return pages * c.vm_kernel_page_size;
+    const available = pages * c.vm_kernel_page_size;
+    const total = memorySize() orelse available;
+    return .{ .kind = .memory, .value = total, .used = total -| available };
+}
+
+fn memorySize() ?u64 {
+    var size: u64 = 0;
+    var length: usize = @sizeOf(u64);
+    return if (darwin.sysctlbyname("hw.memsize", &size, &length, null, 0) == 0) size else null;
+}
+
+/// The limits of a process are kept in name only.
+pub fn memoryLimit() ?os.Limit {
+    return .{ .kind = .memory, .value = memorySize() orelse return null };
+}
+
+/// The system does not say how near it is to refusing.
+pub fn shortOf(_: os.Need) ?os.Limit {
+    return null;
+}
+
+pub fn exhausted(code: i64, _: u64, path: []const u8) ?os.Limit {
+    return posix.exhausted(code, path);
 }
 
 // Address space ---------------------------------------------------------------------------------
@@ -141,9 +162,21 @@ pub fn place(
 ) os.Error!os.Placement {
     const flush_file: ?File = if (sharing == .shared_write) try duplicate(file, code) else null;
     errdefer if (flush_file) |second| close(second);
+    errdefer mend(slot);
     var placement = try posix.place(slot, file, size, sharing, code);
     placement.flush_file = flush_file;
     return placement;
+}
+
+pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
+    errdefer mend(slot);
+    return posix.commit(slot, size, code);
+}
+
+/// A mapping that is refused may have taken away by then what it was to replace.
+fn mend(slot: os.Slot) void {
+    var ignored: i64 = 0;
+    carve(slot, &ignored) catch {};
 }
 
 fn duplicate(file: File, code: *i64) os.Error!File {
@@ -256,13 +289,21 @@ fn identityOf(status: darwin.Stat) os.Identity {
     };
 }
 
+pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
+    return posix.checkRoom(file, size, try missingBytes(file, size, code), code);
+}
+
 /// F_PREALLOCATE only gives blocks behind a file's end, so holes are written.
 pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
+    try canFill(file, size, code);
+    return posix.fillHoles(file, size, try missingBytes(file, size, code) > 0, code);
+}
+
+fn missingBytes(file: File, size: u64, code: *i64) os.Error!u64 {
     var status: darwin.Stat = undefined;
     if (darwin.fstat(file, &status) != 0) return posix.refused(code);
     const block_size = 512;
-    const has_holes = @as(u64, @intCast(status.blocks)) *| block_size < size;
-    return posix.fillHoles(file, size, has_holes, code);
+    return size -| @as(u64, @intCast(status.blocks)) *| block_size;
 }
 
 fn statusAt(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!darwin.Stat {

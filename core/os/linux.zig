@@ -5,6 +5,7 @@
 //! a kernel newer than 4.14; what newer ones add (populating without a fault, paging out, the
 //! barrier) is asked for first.
 
+const builtin = @import("builtin");
 const std = @import("std");
 const linux = std.os.linux;
 const os = @import("../os.zig");
@@ -29,7 +30,6 @@ pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
 pub const renew = posix.renew;
-pub const place = posix.place;
 pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
@@ -65,28 +65,159 @@ pub fn threadId() u64 {
     return @intCast(linux.gettid());
 }
 
-/// The least of what the machine has and of what each control group above the process has left.
 /// Pages of files that nobody used lately count as available: the kernel takes them first.
-pub fn memoryAvailable() ?u64 {
-    var least: ?u64 = null;
+pub fn memoryAvailable() ?os.Limit {
     var buffer: [8192]u8 = undefined;
-    // In KiB.
-    if (field(readFile("/proc/meminfo", &buffer), "MemAvailable:")) |kib| least = kib *| 1024;
-    var groups_buffer: [4096]u8 = undefined;
-    const groups = readFile("/proc/self/cgroup", &groups_buffer);
-    var lines = std.mem.tokenizeScalar(u8, groups, '\n');
+    const info = readFile("/proc/meminfo", &buffer);
+    var machine: ?os.Limit = null;
+    if (kibibytes(info, "MemTotal:")) |total| if (kibibytes(info, "MemAvailable:")) |available| {
+        machine = .{ .kind = .memory, .value = total, .used = total -| available };
+    };
+    return os.Limit.tighter(machine, groupLimit(null));
+}
+
+pub fn memoryLimit() ?os.Limit {
+    const own: Own = .now();
+    var buffer: [8192]u8 = undefined;
+    var least = groupLimit(own.resident);
+    if (kibibytes(readFile("/proc/meminfo", &buffer), "MemTotal:")) |total| {
+        const machine: os.Limit = .{ .kind = .memory, .value = total, .used = own.resident };
+        least = os.Limit.tighter(least, machine);
+    }
+    for ([_]?os.Limit{
+        posix.resourceLimit(.address_space, .AS, own.addresses),
+        posix.resourceLimit(.data, .DATA, own.private),
+    }) |limit| least = os.Limit.tighter(least, limit);
+    return least;
+}
+
+pub fn shortOf(need: os.Need) ?os.Limit {
+    const own: Own = .now();
+    if (need.addresses > 0) {
+        const mine = posix.resourceLimit(.address_space, .AS, own.addresses);
+        if (isShort(mine, need.addresses)) return mine;
+        const machine = addressLimit(own.addresses);
+        if (isShort(machine, need.addresses)) return machine;
+    }
+    if (need.entries > 0) {
+        const entries = entryLimit();
+        if (isShort(entries, need.entries)) return entries;
+    }
+    if (need.private > 0) {
+        const data = posix.resourceLimit(.data, .DATA, own.private);
+        if (isShort(data, need.private)) return data;
+        const commitment = commitLimit();
+        if (isShort(commitment, need.private)) return commitment;
+    }
+    return null;
+}
+
+fn isShort(limit: ?os.Limit, more: u64) bool {
+    return more > (limit orelse return false).left();
+}
+
+/// `madvise` says that the map is full by another code than `mmap` does, which has that code for
+/// locked memory.
+pub fn exhausted(code: i64, size: u64, path: []const u8) ?os.Limit {
+    // A mapping within another makes three of one.
+    const entries = 2;
+    return switch (code) {
+        @backingInt(linux.E.NOMEM) => shortOf(.{
+            .addresses = size,
+            .private = size,
+            .entries = entries,
+        }),
+        @backingInt(linux.E.AGAIN) => shortOf(.{ .entries = entries }) orelse
+            posix.resourceLimit(.locked_memory, .MEMLOCK, Own.now().locked),
+        else => posix.exhausted(code, path),
+    };
+}
+
+/// What this process uses. Pages that a file stands behind can be taken back, and are not counted
+/// as resident.
+const Own = struct {
+    addresses: u64,
+    private: u64,
+    locked: u64,
+    resident: u64,
+
+    fn now() Own {
+        var buffer: [8192]u8 = undefined;
+        const status = readFile("/proc/self/status", &buffer);
+        return .{
+            .addresses = kibibytes(status, "VmSize:") orelse 0,
+            .private = kibibytes(status, "VmData:") orelse 0,
+            .locked = kibibytes(status, "VmLck:") orelse 0,
+            .resident = (kibibytes(status, "RssAnon:") orelse 0) +
+                (kibibytes(status, "RssShmem:") orelse 0),
+        };
+    }
+};
+
+/// What a processor of this kind can address; null where that differs from one to the next.
+fn addressLimit(used: u64) ?os.Limit {
+    if (builtin.cpu.arch != .x86_64) return null;
+    return .{ .kind = .address_space, .value = 1 << 47, .used = used };
+}
+
+fn entryLimit() ?os.Limit {
+    var buffer: [8192]u8 = undefined;
+    const value = number(readFile("/proc/sys/vm/max_map_count", &buffer)) orelse return null;
+    var code: i64 = 0;
+    const maps = open("/proc/self/maps", .read, &code) catch return null;
+    defer close(maps);
+    var count: u64 = 0;
+    var offset: u64 = 0;
+    while (true) {
+        const size = readAt(maps, &buffer, offset, &code) catch return null;
+        count += std.mem.countScalar(u8, buffer[0..size], '\n');
+        offset += size;
+        if (size < buffer.len) return .{ .kind = .map_entries, .value = value, .used = count };
+    }
+}
+
+/// How much memory may be promised: exactly, or what obviously nobody could keep.
+fn commitLimit() ?os.Limit {
+    var buffer: [8192]u8 = undefined;
+    const mode = number(readFile("/proc/sys/vm/overcommit_memory", &buffer)) orelse return null;
+    const info = readFile("/proc/meminfo", &buffer);
+    return switch (mode) {
+        0 => .{
+            .kind = .memory,
+            .value = (kibibytes(info, "MemTotal:") orelse return null) +
+                (kibibytes(info, "SwapTotal:") orelse 0),
+        },
+        2 => .{
+            .kind = .commit,
+            .value = kibibytes(info, "CommitLimit:") orelse return null,
+            .used = kibibytes(info, "Committed_AS:") orelse 0,
+        },
+        else => null,
+    };
+}
+
+/// The tightest of all control groups that this process is in. `own`: what it uses of each, if
+/// that is what matters, and not what all in the group use.
+fn groupLimit(own: ?u64) ?os.Limit {
+    var buffer: [4096]u8 = undefined;
+    return groupLimitOf(readFile("/proc/self/cgroup", &buffer), .one, .two, own);
+}
+
+fn groupLimitOf(memberships: []const u8, one: Groups, two: Groups, own: ?u64) ?os.Limit {
+    var least: ?os.Limit = null;
+    var lines = std.mem.tokenizeScalar(u8, memberships, '\n');
     while (lines.next()) |line| {
         var parts = std.mem.splitScalar(u8, line, ':');
         const hierarchy = parts.next() orelse continue;
         const controllers = parts.next() orelse continue;
         const path = parts.rest();
-        const kind = if (std.mem.eql(u8, hierarchy, "0"))
-            Groups.two
+        const groups = if (std.mem.eql(u8, hierarchy, "0"))
+            two
         else if (hasWord(controllers, "memory"))
-            Groups.one
+            one
         else
             continue;
-        if (kind.headroom(path)) |headroom| least = @min(least orelse headroom, headroom);
+        least = os.Limit.tighter(least, groups.tightest(path, own));
     }
     return least;
 }
@@ -114,24 +245,31 @@ const Groups = struct {
 
     /// A group's limit holds for all groups below it, so every ancestor is asked. In a container
     /// the path may be the host's, of which only the root can be seen: the container's own.
-    fn headroom(groups: Groups, path: []const u8) ?u64 {
-        var least: ?u64 = null;
+    fn tightest(groups: Groups, path: []const u8, own: ?u64) ?os.Limit {
+        var least: ?os.Limit = null;
         var group = std.mem.trimEnd(u8, path, "/");
         while (true) {
-            if (groups.headroomOf(group)) |bytes| least = @min(least orelse bytes, bytes);
+            least = os.Limit.tighter(least, groups.limitOf(group, own));
             if (group.len == 0) return least;
             group = group[0 .. std.mem.lastIndexOfScalar(u8, group, '/') orelse 0];
         }
     }
 
-    fn headroomOf(groups: Groups, group: []const u8) ?u64 {
+    fn limitOf(groups: Groups, group: []const u8, own: ?u64) ?os.Limit {
         var buffer: [8192]u8 = undefined;
-        // A group without a limit has "max" there, which is no number.
-        const limit = number(groups.read(group, groups.limit, &buffer)) orelse return null;
-        const used = number(groups.read(group, groups.used, &buffer)) orelse return null;
-        const cache = field(groups.read(group, "memory.stat", &buffer), groups.cache) orelse 0;
-        return limit -| (used -| cache);
+        // A group without a limit has "max" there, which is no number, or one that is larger than
+        // any machine.
+        const value = number(groups.read(group, groups.limit, &buffer)) orelse return null;
+        if (value > unlimited) return null;
+        const used = own orelse used: {
+            const all = number(groups.read(group, groups.used, &buffer)) orelse return null;
+            const cache = field(groups.read(group, "memory.stat", &buffer), groups.cache) orelse 0;
+            break :used all -| cache;
+        };
+        return .{ .kind = .control_group, .value = value, .used = used };
     }
+
+    const unlimited = 1 << 62;
 
     fn read(groups: Groups, group: []const u8, name: []const u8, buffer: []u8) []const u8 {
         var path: [linux.PATH_MAX]u8 = undefined;
@@ -155,6 +293,11 @@ fn readFile(path: [*:0]const u8, buffer: []u8) []const u8 {
     return buffer[0..size];
 }
 
+/// The same, given in KiB, in bytes.
+fn kibibytes(text: []const u8, name: []const u8) ?u64 {
+    return (field(text, name) orelse return null) *| 1024;
+}
+
 /// The number after `name` at the start of a line.
 fn field(text: []const u8, name: []const u8) ?u64 {
     var lines = std.mem.tokenizeScalar(u8, text, '\n');
@@ -165,7 +308,7 @@ fn field(text: []const u8, name: []const u8) ?u64 {
 }
 
 fn number(text: []const u8) ?u64 {
-    var words = std.mem.tokenizeAny(u8, text, " \n");
+    var words = std.mem.tokenizeAny(u8, text, " \t\n");
     return std.fmt.parseInt(u64, words.next() orelse return null, 10) catch null;
 }
 
@@ -199,7 +342,19 @@ pub fn carve(slot: os.Slot, code: *i64) os.Error!void {
     if (!slot.visible) try posix.advise(slot.base, slot.size, linux.MADV.DONTDUMP, code);
 }
 
+pub fn place(
+    slot: os.Slot,
+    file: File,
+    size: usize,
+    sharing: os.Sharing,
+    code: *i64,
+) os.Error!os.Placement {
+    errdefer mend(slot);
+    return posix.place(slot, file, size, sharing, code);
+}
+
 pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
+    errdefer mend(slot);
     const placement = try posix.commit(slot, size, code);
     // A hint: the kernel may have been built without huge pages. It changes nothing for a smaller
     // range, or one that is not aligned.
@@ -209,11 +364,20 @@ pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
 }
 
 pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
-    try posix.clear(placement.slot, posix.no_tag, code);
-    // The slot is empty now; should the map have no entry left, it is merely merged with a
-    // neighbour.
+    return empty(placement.slot, code);
+}
+
+fn empty(slot: os.Slot, code: *i64) os.Error!void {
+    try posix.clear(slot, posix.no_tag, code);
+    // Should the map have no entry left, it is merely merged with a neighbour.
     var ignored: i64 = 0;
-    carve(placement.slot, &ignored) catch {};
+    carve(slot, &ignored) catch {};
+}
+
+/// A mapping that the kernel refuses may have cut or taken away by then what it was to replace.
+fn mend(slot: os.Slot) void {
+    var ignored: i64 = 0;
+    empty(slot, &ignored) catch {};
 }
 
 // Pages -----------------------------------------------------------------------------------------
@@ -364,8 +528,17 @@ fn device(major: u64, minor: u64) u64 {
         (minor & 0xffffff00) << 12 | (minor & 0xff);
 }
 
+const block_size = 512;
+
+pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
+    const there = (try statusOf(file, code)).blocks *| block_size;
+    return posix.checkRoom(file, size, size -| there, code);
+}
+
+/// A refusal by the file system may leave a part of the blocks in place, so it is asked first.
 pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
     const keep_size = 1;
+    try canFill(file, size, code);
     while (true) {
         const rc = linux.fallocate(file, keep_size, 0, @intCast(size));
         switch (linux.errno(rc)) {
@@ -373,7 +546,6 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
             .INTR => {},
             // A file system that cannot allocate without writing.
             .OPNOTSUPP, .NOSYS => {
-                const block_size = 512;
                 const has_holes = (try statusOf(file, code)).blocks *| block_size < size;
                 return posix.fillHoles(file, size, has_holes, code);
             },
@@ -643,7 +815,7 @@ test "files of the kernel are read by line and by word" {
     try testing.expect(hasWord("cpu,memory", "memory") and !hasWord("cpuset,memory2", "memory"));
 }
 
-test "the headroom of a control group is the least of its ancestors'" {
+test "what a control group has left is the least of its ancestors'" {
     const file: TempFile = try .create("");
     defer file.deinit();
     const folder = file.folder.dir;
@@ -667,11 +839,124 @@ test "the headroom of a control group is the least of its ancestors'" {
     }
     var groups: Groups = .two;
     groups.root = std.fs.path.dirname(file.path).?;
-    try testing.expectEqual(null, groups.headroom("/"));
-    try testing.expectEqual(400, groups.headroom("/a"));
-    try testing.expectEqual(400, groups.headroom("/a/b"));
-    try testing.expectEqual(400, groups.headroom("/a/gone/below"));
-    try testing.expectEqual(0, groups.headroom("/a/over"));
+    try testing.expectEqual(null, groups.tightest("/", null));
+    for ([_]struct { []const u8, u64 }{
+        .{ "/a", 400 },
+        .{ "/a/b", 400 },
+        .{ "/a/gone/below", 400 },
+        .{ "/a/over", 0 },
+    }) |expected| {
+        try testing.expectEqual(expected[1], groups.tightest(expected[0], null).?.left());
+    }
+    // What the others use of it is not asked if only this process is meant.
+    const own: os.Limit = .{ .kind = .control_group, .value = 1000, .used = 30 };
+    try testing.expectEqual(own, groups.tightest("/a/b", 30));
+}
+
+test "R5.2 the tightest control group is found in both versions, and one without a limit is none" {
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const folder = file.folder.dir;
+    for ([_][2][]const u8{
+        .{ "one/memory.limit_in_bytes", "9223372036854771712\n" },
+        .{ "one/box/memory.limit_in_bytes", "5000\n" },
+        .{ "two/memory.max", "max\n" },
+        .{ "two/box/memory.max", "4000\n" },
+        .{ "two/box/inner/memory.max", "max\n" },
+    }) |sample| {
+        try folder.createDirPath(testing.io, std.fs.path.dirname(sample[0]).?);
+        try folder.writeFile(testing.io, .{ .sub_path = sample[0], .data = sample[1] });
+    }
+    var roots: [2][std.fs.max_path_bytes]u8 = undefined;
+    const parent = std.fs.path.dirname(file.path).?;
+    var one: Groups = .one;
+    one.root = try std.mem.print(&roots[0], "{s}/one", .{parent});
+    var two: Groups = .two;
+    two.root = try std.mem.print(&roots[1], "{s}/two", .{parent});
+    for ([_]struct { []const u8, ?u64 }{
+        .{ "", null },
+        .{ "0::/\n", null },
+        .{ "0::/box/inner\n", 4000 },
+        .{ "9:name=systemd:/\n4:cpu,memory:/box\n", 5000 },
+        .{ "4:memory:/host/path/that/is/not/here\n", null },
+        .{ "5:cpuset:/box\n", null },
+        .{ "4:memory:/box\n0::/box\n", 4000 },
+        .{ "no colon\n4:memory:/box", 5000 },
+    }) |sample| {
+        const found = groupLimitOf(sample[0], one, two, 0);
+        try testing.expectEqual(sample[1], if (found) |limit| limit.value else null);
+    }
+}
+
+test "R5.2 the limit of memory is one that there is, and this process is within it" {
+    if (contract.emulated()) return error.SkipZigTest;
+    const limit = memoryLimit().?;
+    try testing.expect(limit.kind.countsBytes() and limit.left() > 0 and limit.used > 0);
+    try testing.expect(limit.value <= memoryAvailable().?.value or limit.kind != .memory);
+}
+
+test "R7.2 a mapping that the system refuses leaves the slot as it was" {
+    if (contract.emulated()) return error.SkipZigTest;
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const file: TempFile = try .createSparse(pageSize());
+    defer file.deinit();
+    var code: i64 = 0;
+    var before: linux.rlimit = undefined;
+    _ = linux.getrlimit(.DATA, &before);
+    const read_only = try open(file.path, .read, &code);
+    defer close(read_only);
+    for (room.slots) |slot| {
+        _ = linux.setrlimit(.DATA, &.{ .cur = pageSize(), .max = before.max });
+        defer _ = linux.setrlimit(.DATA, &before);
+        const page = pageSize();
+        try testing.expectError(error.System, place(slot, read_only, page, .private_write, &code));
+        try testing.expectError(error.System, place(slot, read_only, page, .shared_write, &code));
+        try testing.expectError(error.System, commit(slot, page, &code));
+    }
+    try expectEntries(room);
+}
+
+test "R7.1 what is needed is compared with the limit that it would pass" {
+    if (contract.emulated()) return error.SkipZigTest;
+    try testing.expectEqual(null, shortOf(.{ .addresses = 1, .private = 1, .entries = 1 }));
+    const entries = shortOf(.{ .entries = 1 << 40 }).?;
+    try testing.expectEqual(.map_entries, entries.kind);
+    try testing.expect(entries.used > 10 and entries.used < entries.value);
+    if (builtin.cpu.arch == .x86_64) {
+        try testing.expectEqual(.address_space, shortOf(.{ .addresses = 1 << 47 }).?.kind);
+    }
+}
+
+test "R7.1, R9.3 the limit behind a code is told, with its value where it can be asked" {
+    const files = exhausted(@backingInt(linux.E.MFILE), 0, "").?;
+    try testing.expectEqual(.descriptors, files.kind);
+    try testing.expect(files.value > 0 and files.left() == 0);
+    try testing.expectEqual(.system_files, exhausted(@backingInt(linux.E.NFILE), 0, "").?.kind);
+    const disk = exhausted(@backingInt(linux.E.NOSPC), 0, "/proc/self").?;
+    try testing.expectEqual(.disk, disk.kind);
+    const file: TempFile = try .create("x");
+    defer file.deinit();
+    try testing.expect(exhausted(@backingInt(linux.E.DQUOT), 0, file.path).?.value > 0);
+    try testing.expectEqual(null, exhausted(@backingInt(linux.E.NOENT), 0, file.path));
+}
+
+test "R7.2 a file with more holes than the disk has room for is refused and left as it is" {
+    if (contract.emulated()) return error.SkipZigTest;
+    var code: i64 = 0;
+    const probe: TempFile = try .create("x");
+    defer probe.deinit();
+    const disk = exhausted(@backingInt(linux.E.NOSPC), 0, probe.path).?;
+    const size = std.mem.alignForward(u64, disk.left() + (64 << 20), pageSize());
+    // A file system may not have files of this size, even if they have no blocks.
+    const file = TempFile.createSparse(size) catch return error.SkipZigTest;
+    defer file.deinit();
+    const opened = try open(file.path, .read_write, &code);
+    defer close(opened);
+    try testing.expectError(error.System, os.fill(opened, size, &code));
+    try testing.expectEqual(@backingInt(linux.E.NOSPC), code);
+    try testing.expectEqual(0, (try statusOf(opened, &code)).blocks);
+    try os.canFill(opened, pageSize(), &code);
 }
 
 test "device numbers are those that stat shows" {

@@ -33,6 +33,8 @@ const c = struct {
     extern "c" fn getrlimit(resource: c_int, limit: *Limit) c_int;
     extern "c" fn rename(from: [*:0]const u8, to: [*:0]const u8) c_int;
     extern "c" fn unlink(path: [*:0]const u8) c_int;
+    extern "c" fn statvfs(path: [*:0]const u8, out: *FileSystem) c_int;
+    extern "c" fn fstatvfs(fd: c_int, out: *FileSystem) c_int;
     extern "c" fn pthread_key_create(
         key: *Key,
         destructor: *const fn (*anyopaque) callconv(.c) void,
@@ -63,6 +65,93 @@ pub fn refused(code: *i64) os.Error {
 /// True if the call just made is to be made again.
 pub fn interrupted() bool {
     return std.c._errno().* == @backingInt(std.c.E.INTR);
+}
+
+// Limits ----------------------------------------------------------------------------------------
+
+/// A limit of the process's own; null: it has none.
+pub fn resourceLimit(
+    kind: os.Limit.Kind,
+    resource: std.c.rlimit_resource,
+    used: u64,
+) ?os.Limit {
+    var limit: std.c.rlimit = undefined;
+    if (std.c.getrlimit(resource, &limit) != 0) return null;
+    // Infinity is the largest number of 64 bits, or of 63.
+    if (limit.cur >= std.math.maxInt(i64)) return null;
+    return .{ .kind = kind, .value = limit.cur, .used = used };
+}
+
+/// Of codes that do not mean memory. Descriptors are numbered, so that all below the limit are in
+/// use when none is to be had; how many files the system has open takes a descriptor to ask.
+pub fn exhausted(code: i64, path: []const u8) ?os.Limit {
+    return switch (code) {
+        @backingInt(std.c.E.MFILE) => {
+            var limit = resourceLimit(.descriptors, .NOFILE, 0) orelse return null;
+            limit.used = limit.value;
+            return limit;
+        },
+        @backingInt(std.c.E.NFILE) => .{ .kind = .system_files },
+        @backingInt(std.c.E.NOSPC), @backingInt(std.c.E.DQUOT) => diskOf(path),
+        @backingInt(std.c.E.FBIG) => resourceLimit(.file_size, .FSIZE, 0),
+        else => null,
+    };
+}
+
+/// struct statvfs, up to what is read.
+const FileSystem = extern struct {
+    block_size: c_ulong,
+    fragment_size: c_ulong,
+    block_count: Blocks,
+    free_count: Blocks,
+    rest: [128]u8,
+
+    const Blocks = if (builtin.os.tag == .linux) u64 else u32;
+
+    fn limit(system: *const FileSystem) os.Limit {
+        const unit: u64 = system.fragment_size;
+        return .{
+            .kind = .disk,
+            .value = unit *| system.block_count,
+            .used = unit *| (system.block_count -| system.free_count),
+        };
+    }
+};
+
+fn diskOf(path: []const u8) os.Limit {
+    var buffer: [std.c.PATH_MAX]u8 = undefined;
+    var system: FileSystem = undefined;
+    const unknown: os.Limit = .{ .kind = .disk };
+    if (path.len == 0 or path.len >= buffer.len) return unknown;
+    @memcpy(buffer[0..path.len], path);
+    buffer[path.len] = 0;
+    return if (c.statvfs(buffer[0..path.len :0], &system) == 0) system.limit() else unknown;
+}
+
+/// Fails if the holes among the first `size` bytes, of which the file system counts `missing` as
+/// not there, are more than the disk has free. Each of the two numbers alone can be too large:
+/// blocks that were never written look like holes, and compressed ones as if they were missing.
+pub fn checkRoom(file: File, size: u64, missing: u64, code: *i64) os.Error!void {
+    if (missing == 0) return;
+    var system: FileSystem = undefined;
+    // Some file systems do not count blocks.
+    if (c.fstatvfs(file, &system) != 0 or system.block_count == 0) return;
+    if (@min(missing, holesSize(file, size)) <= system.limit().left()) return;
+    code.* = @backingInt(std.c.E.NOSPC);
+    return error.System;
+}
+
+fn holesSize(file: File, size: u64) u64 {
+    const end: i64 = @intCast(size);
+    var sum: u64 = 0;
+    var hole = c.lseek(file, 0, seek_hole);
+    while (hole >= 0 and hole < end) {
+        const data = c.lseek(file, hole, seek_data);
+        const hole_end = if (data < 0) end else @min(data, end);
+        sum += @intCast(hole_end - hole);
+        hole = c.lseek(file, hole_end, seek_hole);
+    }
+    return sum;
 }
 
 // Address space ---------------------------------------------------------------------------------

@@ -114,6 +114,9 @@ pub fn Backend(comptime native: type) type {
         pub const granularity = native.granularity;
         pub const capabilities = native.capabilities;
         pub const memoryAvailable = native.memoryAvailable;
+        pub const memoryLimit = native.memoryLimit;
+        pub const shortOf = native.shortOf;
+        pub const exhausted = native.exhausted;
         pub const nowNs = native.nowNs;
         pub const threadId = native.threadId;
         pub const describe = native.describe;
@@ -274,6 +277,11 @@ pub fn Backend(comptime native: type) type {
         pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
             try pass(.sync_folder, code);
             return native.syncFolder(path, code);
+        }
+
+        pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
+            try pass(.fill, code);
+            return native.canFill(file, size, code);
         }
 
         comptime {

@@ -108,10 +108,56 @@ pub fn capabilities() os.Capabilities {
 
 /// Physical memory that is free or holds what is on the disk anyway, or what this process may
 /// still commit, whichever is less.
-pub fn memoryAvailable() ?u64 {
+pub fn memoryAvailable() ?os.Limit {
+    const status = memoryStatus() orelse return null;
+    return os.Limit.tighter(.{
+        .kind = .memory,
+        .value = status.total_physical,
+        .used = status.total_physical -| status.available_physical,
+    }, commitLimit(status));
+}
+
+/// What a process has of physical memory can be taken back; what it has committed cannot.
+pub fn memoryLimit() ?os.Limit {
+    const status = memoryStatus() orelse return null;
+    const physical: os.Limit = .{ .kind = .memory, .value = status.total_physical };
+    return os.Limit.tighter(physical, commitLimit(status));
+}
+
+fn memoryStatus() ?win.MemoryStatus {
     var status: win.MemoryStatus = .{};
-    if (win.GlobalMemoryStatusEx(&status) == 0) return null;
-    return @min(status.available_physical, status.available_commit);
+    return if (win.GlobalMemoryStatusEx(&status) != 0) status else null;
+}
+
+fn commitLimit(status: win.MemoryStatus) os.Limit {
+    return .{
+        .kind = .commit,
+        .value = status.total_commit,
+        .used = status.total_commit -| status.available_commit,
+    };
+}
+
+pub fn shortOf(need: os.Need) ?os.Limit {
+    const status = memoryStatus() orelse return null;
+    if (need.addresses > status.available_virtual) return .{
+        .kind = .address_space,
+        .value = status.total_virtual,
+        .used = status.total_virtual -| status.available_virtual,
+    };
+    return if (need.private > status.available_commit) commitLimit(status) else null;
+}
+
+pub fn exhausted(code: i64, size: u64, _: []const u8) ?os.Limit {
+    return switch (code) {
+        win.error_commitment_limit => commitLimit(memoryStatus() orelse return null),
+        win.error_not_enough_memory, win.error_out_of_memory => shortOf(.{
+            .addresses = size,
+            .private = size,
+        }),
+        win.error_too_many_open_files => .{ .kind = .descriptors },
+        win.error_handle_disk_full, win.error_disk_full => .{ .kind = .disk },
+        else => null,
+    };
 }
 
 pub fn nowNs() u64 {
@@ -807,6 +853,9 @@ pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) Error!usize {
     }
     return done;
 }
+
+/// What is missing is found out by writing it.
+pub fn canFill(_: File, _: u64, _: *i64) Error!void {}
 
 /// Only sparse files have holes. They are written over with the zeros they read as; nobody else may
 /// write to the file meanwhile.

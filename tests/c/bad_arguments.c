@@ -54,6 +54,7 @@ CALL(close, , memmgr_manager_close(handle, MEMMGR_ON_VIEWS_REFUSE, 0, e))
 CALL(find, uint32_t index, memmgr_dimension_find(handle, "D01", &index, e))
 CALL(load, , memmgr_dimension_load(handle, EMPTY, raw_file, NULL, e))
 CALL(reload, , memmgr_dimension_reload(handle, LOADED, raw_file, NULL, e))
+CALL(would_fit, , memmgr_dimension_would_fit(handle, EMPTY, NULL, 1, MEMMGR_MODE_READ, e))
 CALL(unload, , memmgr_dimension_unload(handle, LOADED, MEMMGR_ON_VIEWS_WAIT, 0, e))
 CALL(deallocate, , memmgr_dimension_deallocate(handle, LOADED, MEMMGR_ON_VIEWS_WAIT, 0, e))
 CALL(flush, , memmgr_dimension_flush(handle, WRITABLE, e))
@@ -88,6 +89,7 @@ static const struct {
     { "find", call_find },
     { "load", call_load },
     { "reload", call_reload },
+    { "would_fit", call_would_fit },
     { "unload", call_unload },
     { "deallocate", call_deallocate },
     { "flush", call_flush },

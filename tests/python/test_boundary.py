@@ -21,6 +21,7 @@ CALLS: dict[str, Callable[[Any], int]] = {
     "find": lambda m: lib.memmgr_dimension_find(m, b"D01", ffi.new("uint32_t *"), ffi.NULL),
     "load": lambda m: lib.memmgr_dimension_load(m, 0, b"/none", ffi.NULL, ffi.NULL),
     "reload": lambda m: lib.memmgr_dimension_reload(m, 0, b"/none", ffi.NULL, ffi.NULL),
+    "would_fit": lambda m: lib.memmgr_dimension_would_fit(m, 0, ffi.NULL, 1, 0, ffi.NULL),
     "unload": lambda m: lib.memmgr_dimension_unload(m, 0, 0, 0, ffi.NULL),
     "deallocate": lambda m: lib.memmgr_dimension_deallocate(m, 0, 0, 0, ffi.NULL),
     "flush": lambda m: lib.memmgr_dimension_flush(m, 0, ffi.NULL),

@@ -23,6 +23,7 @@ DETAIL = {
     "requested": 3,
     "used": 2,
     "limit": 1,
+    "limit_kind": "budget",
     "offset": 7,
     "views": 4,
     "system_code": errno.ENOENT,
@@ -119,6 +120,7 @@ def test_r9_2_limit_errors_tell_requested_used_and_limit(
             dimension.reload(files.raw(b"x", "x.bin"))
         error = caught.value
         assert (error.requested, error.used, error.limit) == (2**20, 2**21, 2**21)
+        assert error.limit_kind == "budget"
         for number in (2**20, 2**21):
             assert str(number) in str(error)
         assert "a" in str(error)

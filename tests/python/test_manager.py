@@ -209,7 +209,7 @@ def test_specs_mix_with_names() -> None:
         {"capacity": 0},
         {"capacity": "many"},
         {"capacity": 2**64},
-        {"limit": "auto"},
+        {"limit": "most"},
         {"limit": 0},
         {"limit": -1},
         {"pool_limit": 0},

@@ -46,6 +46,7 @@ from ._save import save
 from ._stats import (
     Capabilities,
     DimensionStats,
+    Fit,
     Memory,
     PoolClass,
     PoolStats,
@@ -69,6 +70,7 @@ __all__ = [
     "FaultedError",
     "FileAccessError",
     "FileIdentity",
+    "Fit",
     "FormatError",
     "Holder",
     "InvalidAccessError",

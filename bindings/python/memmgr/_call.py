@@ -91,6 +91,7 @@ def exception(error: CData, paths: Sequence[Path | None] = ()) -> MemmgrError:
         requested=error.requested,
         used=error.used,
         limit=error.limit,
+        limit_kind=text(lib.memmgr_limit_name(error.limit_kind)) if error.limit_kind else None,
         offset=error.offset,
         views=error.views,
         system_code=code,

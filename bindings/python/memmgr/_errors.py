@@ -45,6 +45,11 @@ class MemmgrError(MemoryError):
         operation: what was being done, such as `"load"`.
         dimension, layer: the names concerned.
         requested, used, limit: what was asked for, what was in use, and the limit it ran into.
+        limit_kind: which limit these three are about, if it was one: `"budget"`, `"capacity"`, or
+            one of the system's: `"memory"`, `"control_group"`, `"commit"`, `"address_space"`,
+            `"data"`, `"locked_memory"`, `"map_entries"`, `"descriptors"`, `"system_files"`,
+            `"disk"`, `"file_size"`. Entries, descriptors and files are counted, not bytes; a limit
+            of 0 is not known.
         offset: where in the file, of a `FormatError` or a `FaultedError`.
         views: how many views and writers were in the way.
         holders: who held the views, oldest first, if the manager keeps track (`track_views`).
@@ -60,6 +65,7 @@ class MemmgrError(MemoryError):
     requested: int
     used: int
     limit: int
+    limit_kind: str | None
     offset: int
     views: int
     holders: tuple[Holder, ...]
@@ -78,6 +84,7 @@ class MemmgrError(MemoryError):
         requested: int = 0,
         used: int = 0,
         limit: int = 0,
+        limit_kind: str | None = None,
         offset: int = 0,
         views: int = 0,
         holders: tuple[Holder, ...] = (),
@@ -94,6 +101,7 @@ class MemmgrError(MemoryError):
         self.requested = requested
         self.used = used
         self.limit = limit
+        self.limit_kind = limit_kind
         self.offset = offset
         self.views = views
         self.holders = holders

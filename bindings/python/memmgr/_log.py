@@ -49,6 +49,7 @@ def memmgr_python_log(record: CData, _user: CData) -> None:
         "bytes": record.bytes,
         "allocated": record.allocated,
         "limit": record.limit,
+        "threshold": record.threshold_percent,
     }
     logger.log(level, "%s", text(record.message), extra={"memmgr": detail})
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from ._arguments import Path, encode, integer, nanoseconds
+from ._arguments import Path, encode, encode_path, integer, nanoseconds
 from ._call import call, in_turns, struct, text
 from ._config import read_config
 from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
@@ -29,8 +29,8 @@ from ._log import follow
 from ._native import ffi, lib
 from ._pool import Pools
 from ._sizes import parse_size
-from ._stats import Memory, Stats
-from ._words import ON_VIEWS, choice
+from ._stats import Fit, Memory, Stats
+from ._words import MODES, ON_VIEWS, choice
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,7 +63,9 @@ class Manager(Pools, Mapping[str, Dimension]):
     capacity: of each dimension that does not say, in bytes or such as "20 MiB"; rounded up to the
         page.
     limit: of the budget; "default": all regions + the largest capacity once more (one reload at a
-        time) + pool_limit.
+        time) + pool_limit. "auto": what the tightest limit of the system leaves this process now
+        (control groups, RLIMIT_AS and RLIMIT_DATA, the machine's memory; Windows: its commit
+        limit), less what it uses already; `stats().limit_kind` says which it was.
     pool_limit: of the pools, within the budget; the default limit leaves room for it.
     read_timeout: seconds a reader waits for a writer; None: for ever.
     populate: touch every page of every region now, if the machine has room for it.
@@ -107,13 +109,14 @@ class Manager(Pools, Mapping[str, Dimension]):
         self._closed = True
         options = struct("memmgr_manager_options")
         options.capacity = parse_size(capacity, "capacity")
-        options.limit = 0 if limit == "default" else parse_size(limit, "limit")
+        options.limit = 0 if limit in ("default", "auto") else parse_size(limit, "limit")
         options.pool_limit = parse_size(pool_limit, "pool_limit")
         # C's 0 is the default of a second, so "not at all" is a nanosecond.
         options.read_timeout_ns = nanoseconds(read_timeout, "read_timeout") or 1
         options.flags = choice(_GATE_FLAGS, gate, "gate")
         for flag, asked in (
             (lib.MEMMGR_OPEN_POPULATE, populate),
+            (lib.MEMMGR_OPEN_LIMIT_AUTO, limit == "auto"),
             (lib.MEMMGR_OPEN_POISON, poison),
             (lib.MEMMGR_OPEN_GUARD_PAGES, guard_pages),
             (lib.MEMMGR_OPEN_TRACK_VIEWS, track_views),
@@ -234,6 +237,40 @@ class Manager(Pools, Mapping[str, Dimension]):
             manifest=manifest,
         )
         return dimension
+
+    def would_fit(self, name: str | int, what: Path | int, *, mode: Mode = "r") -> Fit:
+        """Says whether `load`, or `reload` if a file is loaded, would fit, and changes nothing.
+
+        It looks at the capacity, the budget, memory, the process's map and, in mode "r+", the disk,
+        as far as each can be known before, and is true of the moment. The file is not read.
+
+        what: the file, or the bytes of one that there need not be.
+
+        Raises what is not a matter of room: UnknownDimensionError, FileAccessError, FormatError (an
+        empty file), ViewsHeldError (both slots are in use), InvalidAccessError,
+        InvalidArgumentError.
+        """
+        index = self[name]._index
+        if isinstance(what, int):
+            path, size = None, integer(what, "size", 1)
+        else:
+            path, size = what, 0
+        c_path = ffi.NULL if path is None else encode_path(path, "path")
+        try:
+            call(
+                lib.memmgr_dimension_would_fit,
+                self._handle,
+                index,
+                c_path,
+                size,
+                choice(MODES, mode, "mode"),
+                paths=(path,),
+            )
+        except MemmgrError as error:
+            if error.limit_kind is None:
+                raise
+            return Fit(error.with_traceback(None))
+        return Fit(None)
 
     # State ----------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, TypeVar
 
 from ._call import CData, call, struct, text
+from ._errors import MemmgrError
 from ._native import lib
 from ._words import CODES, FORMATS, GATES, MODES, PREFETCHES, STATES, word
 
@@ -20,6 +21,9 @@ class Stats:
         dimension_count, loaded_count: dimensions, and how many of them are loaded.
         gate: `"atomic"` or `"asymmetric"`, what this manager uses.
         allocated, peak, limit: bytes charged now, the most there ever were, and the limit.
+        limit_kind: where the limit comes from: `"budget"` if it was given, or is the default;
+            with `limit="auto"` `"memory"`, `"control_group"`, `"commit"`, `"address_space"` or
+            `"data"`.
         pool_limit: the limit of the pools, within the budget.
         reserved: bytes of address space.
         mapped: bytes of all generations mapped, replaced ones whose views live included.
@@ -34,6 +38,7 @@ class Stats:
     allocated: int
     peak: int
     limit: int
+    limit_kind: str
     pool_limit: int
     reserved: int
     mapped: int
@@ -45,7 +50,12 @@ class Stats:
 
     @classmethod
     def _from(cls, c: CData) -> Stats:
-        return _copy(cls, c, gate=word(GATES, c.gate))
+        return _copy(
+            cls,
+            c,
+            gate=word(GATES, c.gate),
+            limit_kind=text(lib.memmgr_limit_name(c.limit_kind)),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +217,21 @@ class Capabilities:
             system_code_kind=word(CODES, c.system_code_kind),
             fault_guard=bool(c.fault_guard),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Whether a load would fit; true if it would.
+
+    Attributes:
+        error: what the load would raise if it does not fit: its `limit_kind` says which limit it
+            would run into, `requested`, `used` and `limit` by how much.
+    """
+
+    error: MemmgrError | None
+
+    def __bool__(self) -> bool:
+        return self.error is None
 
 
 def _copy(cls: type[_T], c: CData, **translated: Any) -> _T:

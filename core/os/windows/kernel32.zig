@@ -7,11 +7,12 @@ const std = @import("std");
 // Codes of GetLastError.
 pub const error_file_not_found = 2;
 pub const error_path_not_found = 3;
+pub const error_too_many_open_files = 4;
 pub const error_not_enough_memory = 8;
 pub const error_out_of_memory = 14;
 pub const error_handle_eof = 38;
-pub const error_not_supported = 50;
 pub const error_handle_disk_full = 39;
+pub const error_not_supported = 50;
 pub const error_file_exists = 80;
 pub const error_disk_full = 112;
 pub const error_already_exists = 183;
