@@ -33,9 +33,9 @@ const row_alignment = 128;
 /// Rows that are obtained together.
 const chunk_rows = 64;
 
-rows: [threads.count_max]Atomic(?[*]Cell),
-/// True: a row's owner moves it by plain stores, and the rare side issues the barrier. Set when a
-/// manager opens; atomic because a reader of a closed one may still look.
+rows: [threads.count_max]Atomic(Row),
+/// True: a row's owner moves it by plain stores, and the rare side issues the barrier. Atomic
+/// because a reader of a closed manager may still look.
 asymmetric: Atomic(bool),
 row_size: usize,
 lock: Lock,
@@ -45,6 +45,23 @@ chunks: [threads.count_max / chunk_rows]?[*]u8,
 pub fn init(counters: *Counters, dimension_count: usize, code: *i64) os.Error!void {
     counters.row_size = std.mem.alignForward(usize, dimension_count * @sizeOf(Cell), row_alignment);
     _ = try counters.addRow(threads.crowd, code);
+}
+
+/// For a manager that opens: nobody is inside.
+pub fn setAsymmetric(counters: *Counters, asymmetric: bool) void {
+    counters.lock.lock();
+    defer counters.lock.unlock();
+    counters.asymmetric.store(asymmetric, .monotonic);
+    for (counters.rows[0..threads.limit()], 0..) |*entry, index| {
+        var row = entry.load(.monotonic);
+        if (row.isNone()) continue;
+        row.shared = counters.isShared(@intCast(index));
+        entry.store(row, .release);
+    }
+}
+
+fn isShared(counters: *const Counters, index: u32) bool {
+    return index == threads.crowd or !counters.asymmetric.load(.monotonic);
 }
 
 /// A thread is about to enter.
@@ -57,34 +74,39 @@ pub inline fn out(counters: *Counters, dimension: u32, slot: u1) void {
     counters.add(.out, dimension, slot);
 }
 
-/// The calling thread's counters, and how it may move them.
-pub const Row = struct {
-    cells: [*]Cell,
-    plain: bool,
+/// The counters of one thread, and how they are moved: in one word, so that a single test tells a
+/// row of the calling thread's own.
+pub const Row = packed struct(u64) {
+    address: u63 = 0,
+    /// By atomic additions.
+    shared: bool = false,
+
+    inline fn isNone(row: Row) bool {
+        return row == Row{};
+    }
+
+    inline fn counter(row: Row, comptime side: Side, dimension: u32, slot: u1) *Atomic(u64) {
+        const cells: [*]Cell = @ptrFromInt(@as(usize, row.address));
+        return &@field(cells[dimension], @tagName(side))[slot];
+    }
 
     pub inline fn move(row: Row, comptime side: Side, dimension: u32, slot: u1) void {
-        const counter = &@field(row.cells[dimension], @tagName(side))[slot];
-        if (row.plain) {
-            counter.store(counter.load(.monotonic) +% 1, .release);
+        if (!row.shared) {
+            const moved = row.counter(side, dimension, slot);
+            moved.store(moved.load(.monotonic) +% 1, .release);
             // What follows (the gate's second look at its word, or its look at the drain flag)
             // must come after the store in the instruction stream; the barrier does the rest.
             asm volatile ("" ::: .{ .memory = true });
         } else {
-            _ = counter.fetchAdd(1, .seq_cst);
+            _ = row.counter(side, dimension, slot).fetchAdd(1, .seq_cst);
         }
     }
 };
 
 /// Null until the calling thread has moved a counter of this manager.
 pub inline fn own(counters: *Counters) ?Row {
-    const index = threads.index();
-    const cells = counters.rows[index].load(.monotonic) orelse return null;
-    return counters.rowAt(cells, index);
-}
-
-inline fn rowAt(counters: *Counters, cells: [*]Cell, index: u32) Row {
-    const plain = counters.asymmetric.load(.monotonic) and index != threads.crowd;
-    return .{ .cells = cells, .plain = plain };
+    const row = counters.rows[threads.index()].load(.acquire);
+    return if (row.isNone()) null else row;
 }
 
 inline fn add(counters: *Counters, comptime side: Side, dimension: u32, slot: u1) void {
@@ -96,24 +118,25 @@ inline fn add(counters: *Counters, comptime side: Side, dimension: u32, slot: u1
 fn firstRow(counters: *Counters) Row {
     @branchHint(.cold);
     var code: i64 = 0;
-    const index = threads.register();
-    if (counters.addRow(index, &code)) |cells| return counters.rowAt(cells, index) else |_| {
-        // No memory for a row: the crowd's was obtained when the manager opened.
-        const cells = counters.rows[threads.crowd].load(.monotonic).?;
-        return counters.rowAt(cells, threads.crowd);
-    }
+    // No memory for a row: the crowd's was obtained when the manager opened.
+    return counters.addRow(threads.register(), &code) catch
+        counters.rows[threads.crowd].load(.acquire);
 }
 
-fn addRow(counters: *Counters, index: u32, code: *i64) os.Error![*]Cell {
+fn addRow(counters: *Counters, index: u32, code: *i64) os.Error!Row {
     counters.lock.lock();
     defer counters.lock.unlock();
-    if (counters.rows[index].load(.monotonic)) |row| return row;
+    const known = counters.rows[index].load(.monotonic);
+    if (!known.isNone()) return known;
     const chunk = &counters.chunks[index / chunk_rows];
     if (chunk.* == null) {
         chunk.* = try os.permanent(chunk_rows * counters.row_size, code);
     }
     const offset = (index % chunk_rows) * counters.row_size;
-    const row: [*]Cell = @ptrCast(@alignCast(chunk.*.? + offset));
+    const row: Row = .{
+        .address = @intCast(@intFromPtr(chunk.*.? + offset)),
+        .shared = counters.isShared(index),
+    };
     counters.rows[index].store(row, .release);
     return row;
 }
@@ -140,8 +163,9 @@ pub fn held(counters: *const Counters, dimension: u32, slot: u1) u64 {
 fn sum(counters: *const Counters, comptime side: Side, dimension: u32, slot: u1) u64 {
     var total: u64 = 0;
     for (counters.rows[0..threads.limit()]) |*entry| {
-        const row = entry.load(.acquire) orelse continue;
-        total +%= @field(row[dimension], @tagName(side))[slot].load(.seq_cst);
+        const row = entry.load(.acquire);
+        if (row.isNone()) continue;
+        total +%= row.counter(side, dimension, slot).load(.seq_cst);
     }
     return total;
 }

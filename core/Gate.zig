@@ -16,10 +16,12 @@ const Counters = @import("Counters.zig");
 const Gate = @This();
 const Atomic = std.atomic.Value;
 
-pub const State = enum(u4) {
+pub const State = enum(u3) {
+    /// The only state that admits readers. It is 0, so that a reader's look is one test; memory
+    /// that nobody has set is therefore kept out of a reader's reach by other means.
+    open,
     /// Nothing loaded.
     empty,
-    open,
     /// A writer is in or waits, or somebody looks: readers wait.
     blocked,
     /// Going away: readers are refused.
@@ -44,10 +46,11 @@ pub const State = enum(u4) {
 
 pub const Word = packed struct(u64) {
     state: State,
+    /// Where a counter's offset has it: a slot's counters are found without a shift.
     slot: u1,
     /// Counts the versions loaded into the dimension: two words are the same only if everything
     /// about them is.
-    generation: u59,
+    generation: u60,
 };
 
 /// What a slot shows to whoever is inside. Written only while nobody can be.
@@ -106,7 +109,7 @@ pub inline fn enter(gate: *Gate, counters: *Counters, dimension: u32) Entry {
 /// The first look: null if the gate admits nobody. A refused reader must not touch a counter, else
 /// newcomers that come and go without end could hold the sums apart for ever.
 pub inline fn look(gate: *const Gate) ?Word {
-    const word: Word = @bitCast(gate.word.load(.monotonic));
+    const word: Word = @bitCast(gate.word.load(.acquire));
     return if (word.state == .open) word else null;
 }
 

@@ -65,12 +65,14 @@ pub const Options = struct {
 
 /// 0 while nobody may find it.
 handle: Atomic(u64),
+/// Dimensions that may be entered and left without a further question: all, or none where views
+/// are tracked. Set before `handle` is.
+reach: Atomic(u32),
 serial: Atomic(u64),
 index: u10,
 /// Was given back, and can be taken by `Managers` for the next.
 free: Atomic(bool),
 dimension_capacity: u32,
-all_dimensions: []Dimension,
 
 counters: Counters,
 /// Views are entered in `tracker`. Atomic as `dimension_count` is.
@@ -103,7 +105,24 @@ pub fn isFree(manager: *Manager) bool {
 }
 
 pub fn dimensions(manager: *Manager) []Dimension {
-    return manager.all_dimensions[0..manager.dimension_count.load(.monotonic)];
+    return manager.dimensionsAt()[0..manager.dimension_count.load(.monotonic)];
+}
+
+/// They stand behind the manager in the same memory.
+inline fn dimensionsAt(manager: *Manager) [*]Dimension {
+    return @ptrFromInt(@intFromPtr(manager) + dimensions_offset);
+}
+
+const dimensions_offset = std.mem.alignForward(usize, @sizeOf(Manager), @alignOf(Dimension));
+
+/// Memory for a manager with room for so many dimensions.
+pub fn memorySize(capacity: u32) usize {
+    return dimensions_offset + capacity * @sizeOf(Dimension);
+}
+
+/// One that the caller knows to be.
+pub inline fn dimensionAt(manager: *Manager, index: u32) *Dimension {
+    return &manager.dimensionsAt()[index];
 }
 
 // Opening ---------------------------------------------------------------------------------------
@@ -135,6 +154,7 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
     try manager.addDimensions(&options, detail);
     if (options.populate) for (manager.dimensions()) |*dimension| try dimension.populate(detail);
 
+    manager.reach.store(if (options.track_views) 0 else options.dimension_count, .monotonic);
     manager.handle.store(manager.dimensions()[0].owner, .release);
     manager.log(.open, layout.charged);
     manager.reportPressure();
@@ -182,13 +202,13 @@ const Layout = struct {
 
 fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout) void {
     manager.closed.store(false, .monotonic);
+    manager.reach.store(0, .monotonic);
     manager.dimension_count.store(0, .monotonic);
     manager.range = null;
     manager.name_table = &.{};
     manager.pool_limit = options.pool_limit;
     manager.budget = .{ .limit = limit, .floor = layout.charged, .relief = relieve };
-    const asymmetric = os.capabilities().process_barrier and !options.gate_atomic;
-    manager.counters.asymmetric.store(asymmetric, .monotonic);
+    manager.counters.setAsymmetric(os.capabilities().process_barrier and !options.gate_atomic);
     manager.tracking.store(options.track_views, .monotonic);
     manager.tracker = .{};
     manager.shared = .{
@@ -243,7 +263,7 @@ fn addDimensions(manager: *Manager, options: *const Options, detail: *Detail) Er
                 return detail.refused(slot.size, "cannot divide the reserved address space");
             };
         }
-        const dimension = &manager.all_dimensions[index];
+        const dimension = manager.dimensionAt(index);
         dimension.init(handle, index, name, capacity, slots, &manager.shared);
         manager.dimension_count.store(index + 1, .release);
         try manager.addName(dimension, detail);
@@ -263,7 +283,7 @@ fn addName(manager: *Manager, dimension: *Dimension, detail: *Detail) Error!void
     const mask = manager.name_table.len - 1;
     var place = std.hash.Wyhash.hash(0, dimension.name()) & mask;
     while (manager.name_table[place] != 0) : (place = (place + 1) & mask) {
-        const other = &manager.all_dimensions[manager.name_table[place] - 1];
+        const other = manager.dimensionAt(manager.name_table[place] - 1);
         if (std.mem.eql(u8, other.name(), dimension.name())) {
             return detail.fail(error.InvalidArgument, "two dimensions have the same name");
         }
@@ -280,7 +300,7 @@ pub fn findDimension(manager: *Manager, handle: u64, name: []const u8, detail: *
     var place = std.hash.Wyhash.hash(0, name) & mask;
     while (manager.name_table[place] != 0) : (place = (place + 1) & mask) {
         const index = manager.name_table[place] - 1;
-        if (std.mem.eql(u8, manager.all_dimensions[index].name(), name)) return index;
+        if (std.mem.eql(u8, manager.dimensionAt(index).name(), name)) return index;
     }
     detail.dimension_name = name;
     return detail.fail(error.UnknownDimension, "no dimension has this name");

@@ -9,7 +9,6 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
-const Dimension = @import("Dimension.zig");
 const Lock = @import("Lock.zig");
 const Manager = @import("Manager.zig");
 const fork = @import("fork.zig");
@@ -107,15 +106,12 @@ pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {
 }
 
 fn create(capacity: u32, detail: *Detail) Detail.Error!*Manager {
-    const offset = comptime std.mem.alignForward(usize, @sizeOf(Manager), @alignOf(Dimension));
-    const size = offset + capacity * @sizeOf(Dimension);
+    const size = Manager.memorySize(capacity);
     const memory = os.permanent(size, &detail.code) catch {
         return detail.refused(size, "cannot allocate memory for the manager's own tables");
     };
     const manager: *Manager = @ptrCast(@alignCast(memory));
-    const dimensions: [*]Dimension = @ptrCast(@alignCast(memory + offset));
     manager.dimension_capacity = capacity;
-    manager.all_dimensions = dimensions[0..capacity];
     // Fails only before its first allocation succeeded, so that what is lost is address space.
     manager.counters.init(capacity, &detail.code) catch {
         return detail.refused(size, "cannot allocate memory for the manager's own counters");

@@ -96,6 +96,7 @@ class BuildExt(build_ext):
         """Builds into build_temp, so that the source tree stays as it is."""
         temp = Path(self.build_temp).resolve()
         temp.mkdir(parents=True, exist_ok=True)
+        check_headers(Path(sysconfig.get_path("include")))
         target = self._choose_compiler()
         build_core(temp / "core", target)
         source = temp / "_native.c"
@@ -123,7 +124,11 @@ class BuildExt(build_ext):
         elif system_compiler() is not None:
             return macos_target() if sys.platform == "darwin" else []
         # Wheels are copied to other machines: no instruction that only this one has.
-        os.environ["CC"] = shlex.join([*ZIG, "cc", "-mcpu=baseline"])
+        compiler = shlex.join([*ZIG, "cc", "-mcpu=baseline"])
+        os.environ["CC"] = compiler
+        if sys.platform == "linux":
+            # The interpreter's own has options of GNU's linker that Zig's does not know.
+            os.environ["LDSHARED"] = f"{compiler} -shared"
         return macos_target() if sys.platform == "darwin" else []
 
 
@@ -134,6 +139,14 @@ class BdistWheel(bdist_wheel):
         """Says cp310-abi3 where the module uses the limited API."""
         self.py_limited_api = "cp310" if LIMITED_API else False
         super().finalize_options()
+
+
+def check_headers(folder: Path) -> None:
+    """Says what to do where a system packs Python's headers apart, before a compiler fails."""
+    if not (folder / "Python.h").exists():
+        raise PlatformError(
+            f"Python's headers are not in {folder}: install them (Debian and Ubuntu: python3-dev)"
+        )
 
 
 def build_core(prefix: Path, target: list[str]) -> None:

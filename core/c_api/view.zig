@@ -26,44 +26,47 @@ pub fn memmgr_view_acquire(
 ) callconv(.c) i32 {
     const slow = acquireSlow;
     const out = view_out orelse return slow(handle, index, offset, length, null, error_out);
-    const manager = Managers.find(@intFromPtr(handle)) orelse
+    const manager = Managers.memoryOf(@intFromPtr(handle)) orelse
         return slow(handle, index, offset, length, out, error_out);
     const is_plain = out.struct_size >= @sizeOf(types.View) and
-        index < manager.dimension_count.load(.monotonic) and !manager.tracking.load(.monotonic);
+        index < manager.reach.load(.monotonic);
     if (!is_plain) return slow(handle, index, offset, length, out, error_out);
-    const gate = &manager.all_dimensions[index].gate;
+    const gate = &manager.dimensionAt(index).gate;
     const word = gate.look() orelse return slow(handle, index, offset, length, out, error_out);
+    // Between two looks at the same word: what is this handle's memory here is so at both, since
+    // no word of one manager is one of the next.
+    if (manager.handle.load(.acquire) != @intFromPtr(handle)) {
+        return slow(handle, index, offset, length, out, error_out);
+    }
     const row = manager.counters.own() orelse
         return slow(handle, index, offset, length, out, error_out);
 
     row.move(.in, index, word.slot);
     const slot = &gate.slots[word.slot];
-    // What the slot shows is looked at only inside. And the memory may have become another
-    // manager's since the handle was looked at.
-    if (!gate.confirm(word) or offset > slot.size or length > slot.size - offset or
-        manager.handle.load(.acquire) != @intFromPtr(handle))
-    {
-        row.move(.out, index, word.slot);
-        return acquireLeft(handle, index, offset, length, out, error_out);
+    // What the slot shows is looked at only inside.
+    if (!gate.confirm(word) or offset > slot.size or length > slot.size - offset) {
+        const place: Place = .{ .dimension = @intCast(index), .slot = word.slot };
+        return acquireAgain(handle, place, offset, length, out, error_out);
     }
     fill(out, handle, index, slot.base, offset, length, word);
     return 0;
 }
 
-/// The caller was inside for a moment: somebody may wait for that to be over.
-noinline fn acquireLeft(
+/// In one word: no more arguments than registers.
+const Place = packed struct(u32) { dimension: u31, slot: u1 };
+
+/// Leaves what should not have been entered, and starts over.
+noinline fn acquireAgain(
     handle: ?*types.Manager,
-    index: u32,
+    place: Place,
     offset: u64,
     length: u64,
     view_out: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
-    const dimension = &Managers.memoryOf(@intFromPtr(handle)).?.all_dimensions[index];
-    for (0..2) |slot| {
-        const drain = dimension.gate.drainOf(@intCast(slot));
-        if (drain.any()) dimension.afterLeaving(drain);
-    }
+    const manager = Managers.memoryOf(@intFromPtr(handle)).?;
+    const index: u32 = place.dimension;
+    manager.dimensionAt(index).leave(&manager.counters, index, place.slot);
     return acquireSlow(handle, index, offset, length, view_out, error_out);
 }
 
@@ -86,11 +89,22 @@ inline fn fill(
 
 /// The second word of a view's token.
 const Token = packed struct(u64) {
-    slot: u1,
     /// So that a zeroed view is not one of slot 0.
     held: bool = true,
-    zero: u30 = 0,
+    zero: u2 = 0,
+    /// Where the gate's word has it.
+    slot: u1,
+    more_zero: u28 = 0,
     ticket: Tracker.Ticket = 0,
+
+    /// One of a view that is not tracked.
+    inline fn isPlain(token: Token) bool {
+        return token == Token{ .slot = token.slot };
+    }
+
+    fn isOurs(token: Token) bool {
+        return token == Token{ .slot = token.slot, .ticket = token.ticket };
+    }
 };
 
 noinline fn acquireSlow(
@@ -291,25 +305,28 @@ pub fn memmgr_view_release(
     view: ?*types.View,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    const held = view orelse return releaseRefused(handle, view, error_out);
-    const manager = Managers.find(@intFromPtr(handle)) orelse
-        return releaseRefused(handle, view, error_out);
+    const slow = releaseSlow;
+    const held = view orelse return slow(handle, view, error_out);
     const token: Token = @bitCast(held.token[1]);
     const index = held.dimension;
-    const is_held = held.struct_size >= @sizeOf(types.View) and
-        held.token[0] == @intFromPtr(handle) and token.held and token.zero == 0 and
-        index < manager.dimension_count.load(.monotonic);
-    if (!is_held) return releaseRefused(handle, view, error_out);
-    held.data = null;
-    held.length = 0;
-    held.token = .{ 0, 0 };
-    const row = manager.counters.own() orelse return releaseSlow(manager, index, token);
-    if (token.ticket != 0) return releaseSlow(manager, index, token);
+    const is_plain = held.struct_size >= @sizeOf(types.View) and
+        held.token[0] == @intFromPtr(handle) and token.isPlain();
+    if (!is_plain) return slow(handle, view, error_out);
+    const manager = Managers.find(@intFromPtr(handle)) orelse return slow(handle, view, error_out);
+    if (index >= manager.reach.load(.monotonic)) return slow(handle, view, error_out);
+    const row = manager.counters.own() orelse return slow(handle, view, error_out);
 
+    clear(held);
     row.move(.out, index, token.slot);
-    const dimension = &manager.all_dimensions[index];
+    const dimension = manager.dimensionAt(index);
     const drain = dimension.gate.drainOf(token.slot);
     return if (drain.any()) releaseAwaited(dimension, drain) else 0;
+}
+
+inline fn clear(view: *types.View) void {
+    view.data = null;
+    view.length = 0;
+    view.token = .{ 0, 0 };
 }
 
 /// Somebody waits for the slot that the caller has left.
@@ -318,30 +335,32 @@ noinline fn releaseAwaited(dimension: *Dimension, drain: Gate.Drain) i32 {
     return 0;
 }
 
-/// A tracked view, or the thread's first move in this manager.
-noinline fn releaseSlow(manager: *Manager, index: u32, token: Token) i32 {
-    manager.tracker.remove(token.ticket);
-    manager.all_dimensions[index].leave(&manager.counters, index, token.slot);
-    return 0;
-}
-
-noinline fn releaseRefused(
+/// A tracked view, the thread's first move in this manager, or an error.
+noinline fn releaseSlow(
     manager: ?*types.Manager,
     view: ?*types.View,
     error_out: ?*types.Error,
 ) i32 {
     var call: Call = .begin(.release, error_out);
-    return call.end(explainRelease(&call, manager, view));
+    return call.end(release(&call, manager, view));
 }
 
-fn explainRelease(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call.Error!void {
+fn release(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call.Error!void {
     const held = try call.held(types.View, view);
     if (held.token[0] == 0) return call.invalid("the view is not held");
     if (held.token[0] != @intFromPtr(handle)) {
         return call.invalid("the view is one of another manager");
     }
-    _ = call.lookUp(handle) catch {};
-    return call.invalid("the view is not one that this manager gave");
+    const token: Token = @bitCast(held.token[1]);
+    const index = held.dimension;
+    const manager = Managers.find(@intFromPtr(handle)) orelse
+        return call.invalid("the view is not one that this manager gave");
+    if (!token.isOurs() or index >= manager.dimensions().len) {
+        return call.invalid("the view is not one that this manager gave");
+    }
+    clear(held);
+    manager.tracker.remove(token.ticket);
+    manager.dimensionAt(index).leave(&manager.counters, index, token.slot);
 }
 
 pub fn memmgr_holders_get(
