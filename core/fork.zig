@@ -17,6 +17,9 @@ const MappedFiles = @import("MappedFiles.zig");
 const threads = @import("threads.zig");
 
 var watched: std.atomic.Value(bool) = .init(false);
+/// What a layer above puts right in the child, where waiting for it before the fork could be for
+/// who waits for the thread that forks.
+pub var in_child: std.atomic.Value(?*const fn () void) = .init(null);
 
 /// From the first call on, forks are taken care of.
 pub fn watch(detail: *Detail) Detail.Error!void {
@@ -32,7 +35,10 @@ fn onFork(stage: os.ForkStage) void {
             MappedFiles.lock.lock();
         },
         .in_parent, .in_child => {
-            if (stage == .in_child) threads.forgetOthers();
+            if (stage == .in_child) {
+                threads.forgetOthers();
+                if (in_child.load(.acquire)) |putRight| putRight();
+            }
             MappedFiles.lock.unlock();
             Managers.endFork(stage);
         },

@@ -6,6 +6,7 @@ const Lock = @import("../Lock.zig");
 const Log = @import("../Log.zig");
 const Managers = @import("../Managers.zig");
 const Call = @import("Call.zig");
+const fork = @import("../fork.zig");
 const types = @import("types.zig");
 
 const Atomic = std.atomic.Value;
@@ -32,6 +33,7 @@ pub fn memmgr_log_set(
 
 fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Error!void {
     if (inside) return call.invalid("the log function cannot replace itself");
+    fork.in_child.store(forgetOthers, .release);
     lock.lock();
     defer lock.unlock();
     Log.set(null, hear);
@@ -46,6 +48,13 @@ fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Erro
     if (new == null) return;
     Log.set(level, hear);
     if (Log.isOn(.debug)) Managers.recallBlocks();
+}
+
+/// In the child of a fork: nobody but the calling thread is in here. The log is off if one of the
+/// others was about to change it.
+fn forgetOthers() void {
+    lock = .{};
+    inside_count.store(@intFromBool(inside), .seq_cst);
 }
 
 fn hear(event: Log.Event) void {

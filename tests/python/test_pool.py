@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import faulthandler
 import gc
 import io
 import logging
+import os
 import pickle
 import queue
+import re
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import memmgr
@@ -125,6 +129,46 @@ def test_arguments_that_numpy_refuses(pool: memmgr.Manager) -> None:
         pool.empty(3, order="X")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"too big|maximum"):
         pool.empty((2**40, 2**40))
+
+
+def test_r6_1_r6_2_pools_are_made_once(pool: memmgr.Manager) -> None:
+    """R6.1, R6.2: a slab of a size that no pool has is charged; the next block comes from it."""
+    before = pool.stats().allocated
+    first = pool.alloc(1000)
+    taken = pool.stats().allocated - before
+    assert taken == pool.pool_stats().allocated > 0
+    second = pool.alloc(1000)
+    assert pool.stats().allocated == before + taken
+    other = pool.alloc(100)
+    assert pool.stats().allocated > before + taken
+    del first, second, other
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="asks Linux")
+def test_zeros_touch_no_page_that_is_zeros(pool: memmgr.Manager) -> None:
+    """As numpy.zeros; what was used before is made zeros."""
+
+    def resident() -> int:
+        text = Path("/proc/self/smaps_rollup").read_text()
+        return int(re.findall(r"^Rss:\s+(\d+) kB", text, re.MULTILINE)[0]) * 1024
+
+    pool.full(100_000, 7, "u1")
+    before = resident()
+    array = pool.zeros(3 * MIB, "u1")
+    assert resident() - before < MIB
+    assert not array.any()
+
+
+def test_resize_in_place(pool: memmgr.Manager) -> None:
+    """A large array that is made smaller stays where it is, and its tail is free for others."""
+    array = pool.full(3 * MIB, 7, "u1")
+    address = _address(array)
+    array.resize(MIB, refcheck=False)
+    assert _address(array) == address
+    assert pool.pool_stats().large_bytes == MIB
+    other = pool.zeros(2 * MIB, "u1")
+    assert (array == 7).all()
+    assert not other.any()
 
 
 def test_r6_4_memory_returns_with_the_last_view(pool: memmgr.Manager) -> None:
@@ -389,6 +433,49 @@ def test_blocks_on_many_threads(pool: memmgr.Manager) -> None:
     assert pool.pool_stats().blocks == box.qsize()
     while not box.empty():
         check_one()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_child_of_a_fork_has_usable_pools(pool: memmgr.Manager) -> None:
+    """Whatever eight other threads were doing in them."""
+    kept = pool.full(1000, 5)
+    stop = threading.Event()
+
+    def work(seed: int) -> None:
+        random = np.random.default_rng(seed)
+        while not stop.is_set():
+            pool.full(int(random.integers(1, 20_000)), seed, "u1")
+
+    def live() -> None:
+        assert (kept == 5).all()
+        arrays = [pool.full(100 * i, i, "u2") for i in range(50)]
+        assert all((array == i).all() for i, array in enumerate(arrays))
+        arrays.clear()
+        pool.trim()
+        with memmgr.Manager(1, capacity="1 MiB") as own:
+            assert not own.zeros(100).any()
+        pool.close()
+        assert (kept == 5).all()
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                faulthandler.dump_traceback_later(20, exit=True)
+                live()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0) == (child, 0)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert (kept == 5).all()
 
 
 # Corruption -------------------------------------------------------------------------------------
