@@ -160,6 +160,24 @@ pub fn held(counters: *const Counters, dimension: u32, slot: u1) u64 {
     return ins -% outs;
 }
 
+/// Views of a slot that were left so far.
+pub fn left(counters: *const Counters, dimension: u32, slot: u1) u64 {
+    return counters.sum(.out, dimension, slot);
+}
+
+/// In the child of a fork: from now on so many views were left, no matter which threads had just
+/// left one as memory was copied.
+pub fn setOuts(counters: *Counters, dimension: u32, slot: u1, count: u64) void {
+    const row = counters.rows[threads.crowd].load(.monotonic);
+    const missing = count -% counters.sum(.out, dimension, slot);
+    _ = row.counter(.out, dimension, slot).fetchAdd(missing, .seq_cst);
+}
+
+/// In the child of a fork: nobody is in a slot.
+pub fn setEmpty(counters: *Counters, dimension: u32, slot: u1) void {
+    counters.setOuts(dimension, slot, counters.sum(.in, dimension, slot));
+}
+
 fn sum(counters: *const Counters, comptime side: Side, dimension: u32, slot: u1) u64 {
     var total: u64 = 0;
     for (counters.rows[0..threads.limit()]) |*entry| {

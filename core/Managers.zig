@@ -61,16 +61,20 @@ pub fn beginFork() void {
     lock.lock();
     for (&table) |*entry| {
         const manager = entry.load(.acquire) orelse break;
-        manager.pool.beginFork();
+        manager.beginFork();
     }
 }
 
 pub fn endFork(stage: os.ForkStage) void {
     for (&table) |*entry| {
         const manager = entry.load(.acquire) orelse break;
-        manager.pool.endFork(stage);
+        manager.endFork(stage);
     }
     lock.unlock();
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse break;
+        manager.sweepAfterFork();
+    }
 }
 
 /// See `Pool.recall`.
