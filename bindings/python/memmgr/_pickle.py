@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._errors import AlreadyLoadedError, InvalidArgumentError
+from ._errors import AlreadyLoadedError, InvalidArgumentError, NotLoadedError
 
 if TYPE_CHECKING:
     from ._dimension import Dimension
@@ -29,7 +29,8 @@ _managers: weakref.WeakValueDictionary[str, Manager] = weakref.WeakValueDictiona
 
 
 def _renew_lock() -> None:
-    global _lock  # noqa: PLW0603: another thread may have held it in the parent
+    # A thread that is not in the child may have held the old one.
+    global _lock  # noqa: PLW0603
     _lock = threading.RLock()
 
 
@@ -70,7 +71,10 @@ def _load_of(dimension: Dimension) -> tuple[int, dict[str, Any]] | None:
                 "of two processes apart",
                 now.name,
             )
-        layers = list(dimension.layers.values()) if now.format == "raw" else []
+        try:
+            layers = list(dimension.layers.values()) if now.format == "raw" else []
+        except NotLoadedError:
+            continue
         if dimension.generation == now.generation:
             break
     path = os.path.abspath(now.path)
