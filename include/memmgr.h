@@ -22,10 +22,10 @@
  * writer. None of it is async-signal-safe.
  *
  * Forks. The child of a fork can use the managers of its parent with their views and blocks, and
- * open its own. Views and writes that it inherits stay valid for good: to release one, or end it, is
- * allowed and does nothing, so they count as held ever after. There a dimension is in
- * MEMMGR_MODE_READ that was loaded in MEMMGR_MODE_READ_WRITE, and one that was being written is not
- * loaded. Budgets and exclusion are those of one process.
+ * open its own. Views and writes that it inherits stay valid for good: to release one, or end it,
+ * is allowed and does nothing, so they count as held ever after. There a dimension is in
+ * MEMMGR_MODE_READ that was loaded in MEMMGR_MODE_READ_WRITE, and one that was being written is
+ * not loaded. Budgets and exclusion are those of one process.
  *
  * Errors. A function that can fail returns a memmgr_status: MEMMGR_OK is 0, everything else is
  * positive and says what the program can do about it. What happened, in numbers and in one
