@@ -34,10 +34,20 @@ def compiler() -> list[str]:
 def program(source: Path, prefix: Path, *, shared: bool, options: list[str] | None = None) -> Path:
     """Compiles one source file with the library, and returns the program."""
     output = prefix / f"{source.stem}-{'shared' if shared else 'static'}"
-    library = prefix / "lib" / ("libmemmgr.so" if shared else "libmemmgr.a")
-    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{prefix / 'include'}"]
-    libraries = [str(library), f"-Wl,-rpath,{prefix / 'lib'}", "-pthread", *(options or [])]
-    run([*compiler(), *flags, str(source), "-o", str(output), *libraries])
+    return compiled(source, output, [str(library(prefix, shared=shared)), *(options or [])])
+
+
+def library(prefix: Path, *, shared: bool = True) -> Path:
+    """Returns the library that is installed."""
+    return prefix / "lib" / ("libmemmgr.so" if shared else "libmemmgr.a")
+
+
+def compiled(source: Path, output: Path, options: list[str]) -> Path:
+    """Compiles one source file, with the header at hand, and returns what comes out."""
+    folder = output.parent
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", f"-I{folder / 'include'}"]
+    rest = ["-o", str(output), *options, f"-Wl,-rpath,{folder / 'lib'}", "-pthread"]
+    run([*compiler(), *flags, str(source), *rest])
     return output
 
 

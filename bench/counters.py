@@ -1,9 +1,9 @@
-"""What reading costs, in numbers that no busy machine changes: they may gate.
+"""What calls cost, in numbers that no busy machine changes: they may gate.
 
 Instructions (valgrind) and system calls (strace) of acquiring and releasing a view, allocations
-meanwhile, and the size of what is handed out. `baseline.json` beside this holds, per architecture,
-what they were, and by how large a share they may differ; better than it fails as well, so that the
-file stays true.
+meanwhile, instructions of taking and freeing a block, and the size of what is handed out.
+`baseline.json` beside this holds, per architecture, what they were, and by how large a share they
+may differ; better than it fails as well, so that the file stays true.
 
     python bench/counters.py [--write]
 """
@@ -22,8 +22,12 @@ import build
 
 BASELINE = Path(__file__).with_name("baseline.json")
 PAIRS = 1000
+BLOCKS = 20000
 TOLERANCE = {
     "instructions_per_pair": 0.03,
+    "instructions_per_block": 0.03,
+    "instructions_per_block_of_a_batch": 0.03,
+    "instructions_per_random_block": 0.03,
     "system_calls_per_1000_pairs": 0.0,
     "allocations_per_1000_pairs": 0.0,
     "shared_library_bytes": 0.15,
@@ -40,15 +44,22 @@ def missing_tools() -> list[str]:
 
 def measure(prefix: Path) -> dict[str, float]:
     """Counts in a folder that the library is installed into."""
-    source = Path(__file__).with_name("gate") / "count.c"
-    program = build.program(source, prefix, shared=True)
+    here = Path(__file__).parent
+    program = build.program(here / "gate" / "count.c", prefix, shared=True)
+    options = ["-DWITH_MEMMGR", str(build.library(prefix))]
+    blocks = build.compiled(here / "pool" / "count.c", prefix / "count-blocks", options)
     few, many = str(PAIRS), str(2 * PAIRS)
     allocations = json.loads(build.run([str(program), few], cwd=prefix))["allocations"]
+    views = ("view_acquire", "view_release")
+
+    def of_block(workload: str) -> float:
+        return instructions([str(blocks), workload], BLOCKS, ("block_alloc", "block_free"), prefix)
+
     return {
-        "instructions_per_pair": (
-            instructions(program, prefix, many) - instructions(program, prefix, few)
-        )
-        / PAIRS,
+        "instructions_per_pair": instructions([str(program)], PAIRS, views, prefix),
+        "instructions_per_block": of_block("pair"),
+        "instructions_per_block_of_a_batch": of_block("batch"),
+        "instructions_per_random_block": of_block("random"),
         "system_calls_per_1000_pairs": (
             system_calls(program, prefix, many) - system_calls(program, prefix, few)
         ),
@@ -58,15 +69,19 @@ def measure(prefix: Path) -> dict[str, float]:
     }
 
 
-def instructions(program: Path, folder: Path, pairs: str) -> int:
-    """Those of the two functions, and of what they call."""
+def instructions(command: list[str], count: int, functions: tuple[str, ...], folder: Path) -> float:
+    """Those of the functions and of what they call, for one of `count` more."""
     output = folder / "callgrind.out"
-    options = [f"--toggle-collect=memmgr_view_{name}" for name in ("acquire", "release")]
+    options = [f"--toggle-collect=memmgr_{name}" for name in functions]
     options += ["--tool=callgrind", f"--callgrind-out-file={output}"]
-    build.run(["valgrind", *options, str(program), pairs], cwd=folder)
-    found = re.search(r"^(?:summary|totals): (\d+)", output.read_text(), flags=re.MULTILINE)
-    assert found is not None
-    return int(found[1])
+    totals = []
+    for repeat in (1, 2):
+        build.run(["valgrind", *options, *command, str(repeat * count)], cwd=folder)
+        text = output.read_text()
+        found = re.search(r"^(?:summary|totals): (\d+)", text, flags=re.MULTILINE)
+        assert found is not None
+        totals.append(int(found[1]))
+    return (totals[1] - totals[0]) / count
 
 
 def system_calls(program: Path, folder: Path, pairs: str) -> int:

@@ -20,6 +20,7 @@ from pathlib import Path
 import build
 import counters
 import gate
+import pool
 from figures import Section, number, table
 
 HERE = Path(__file__).parent
@@ -91,7 +92,11 @@ def main() -> int:
     described = machine()
     with tempfile.TemporaryDirectory() as folder:
         prefix = build.install(Path(folder))
-        sections = [*gate.measure(prefix, short=short), counter_section(prefix)]
+        sections = [
+            *gate.measure(prefix, short=short),
+            *pool.measure(prefix, short=short),
+            counter_section(prefix),
+        ]
     text = report(sections, described, short=short)
     (HERE / "REPORT.md").write_text(text, encoding="utf-8")
     data = {

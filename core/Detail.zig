@@ -5,6 +5,7 @@
 //! formats text.
 
 const std = @import("std");
+const os = @import("os.zig");
 
 const Detail = @This();
 
@@ -32,6 +33,8 @@ pub const Operation = enum(u32) {
     free = 19,
     trim = 20,
     grow = 21,
+    save = 22,
+    verify = 23,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).
@@ -51,6 +54,8 @@ pub const Error = error{
     BadFormat,
     Faulted,
     PoolCorruption,
+    DiskFull,
+    Cancelled,
 };
 
 pub const none: u32 = std.math.maxInt(u32);
@@ -75,6 +80,7 @@ file_name: []const u8 = "",
 /// Where the functions below keep what they were given.
 dimension_name_storage: [63]u8 = undefined,
 layer_name_storage: [255]u8 = undefined,
+file_name_storage: [4095]u8 = undefined,
 
 /// `return detail.fail(error.BadFormat, "…")`.
 pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
@@ -88,10 +94,35 @@ pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
     return detail.fail(error.AllocationRefused, reason);
 }
 
+/// A refused operation on a file: memory or room that ran out is not the file's fault, and a page
+/// that cannot be read is another file's.
+pub fn fileRefused(detail: *Detail, requested: u64, reason: []const u8) Error {
+    if (os.isMemoryCode(detail.code)) return detail.refused(requested, reason);
+    if (os.isFaultCode(detail.code)) return detail.fail(error.Faulted, reason);
+    if (!os.isSpaceCode(detail.code)) return detail.fail(error.FileAccess, reason);
+    detail.requested = requested;
+    return detail.fail(error.DiskFull, reason);
+}
+
+/// A page of the file that could not be read.
+pub fn faulted(detail: *Detail, offset: u64, code: i64) Error {
+    detail.offset = offset;
+    detail.code = code;
+    return detail.fail(error.Faulted, "a page of the file could not be read: it was cut short, " ++
+        "or its device failed");
+}
+
 /// For a valid name whose memory goes before the detail does.
 pub fn setDimensionName(detail: *Detail, name: []const u8) void {
     @memcpy(detail.dimension_name_storage[0..name.len], name);
     detail.dimension_name = detail.dimension_name_storage[0..name.len];
+}
+
+/// For a file name whose memory goes before the detail does. Of a longer one the end is kept.
+pub fn setFileName(detail: *Detail, name: []const u8) void {
+    const end = name[name.len - @min(name.len, detail.file_name_storage.len) ..];
+    @memcpy(detail.file_name_storage[0..end.len], end);
+    detail.file_name = detail.file_name_storage[0..end.len];
 }
 
 /// For a name whose memory goes before the detail does. Cut to 255 bytes, between characters; a
@@ -103,6 +134,18 @@ pub fn setLayerName(detail: *Detail, name: []const u8) void {
     while (length < name.len and name[length] & 0xc0 == 0x80) length -= 1;
     @memcpy(detail.layer_name_storage[0..length], name[0..length]);
     detail.layer_name = detail.layer_name_storage[0..length];
+}
+
+test "a file's name is kept by value, and of a long one its end" {
+    var detail: Detail = .{};
+    var name = "a.npy".*;
+    detail.setFileName(&name);
+    @memset(&name, '-');
+    try std.testing.expectEqualStrings("a.npy", detail.file_name);
+    const long: [5000]u8 = @splat('x');
+    detail.setFileName(long ++ "/a.npy");
+    try std.testing.expectEqual(4095, detail.file_name.len);
+    try std.testing.expectEqualStrings("x/a.npy", detail.file_name[4095 - 7 ..]);
 }
 
 test "a layer's name is kept by value, cut between characters, and left out if it is not text" {

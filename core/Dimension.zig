@@ -17,6 +17,7 @@ const Deadline = @import("Deadline.zig");
 const Detail = @import("Detail.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
@@ -54,6 +55,8 @@ pub const Shared = struct {
     /// Null if nobody asked to keep track.
     tracker: ?*Tracker,
     read_timeout_ns: ?u64,
+    /// Faults of what is loaded are caught.
+    guarded: bool,
     /// The open manager counts as one, every generation in a slot as one more.
     tenants: Atomic(u32),
     /// Called by whoever takes the last tenant out.
@@ -76,7 +79,12 @@ pub const Shared = struct {
 };
 
 /// What a sweep took away: to be logged, and to move out, once the lock is free.
-const Gone = struct { count: u32 = 0, bytes: u64 = 0 };
+const Gone = struct {
+    count: u32 = 0,
+    bytes: u64 = 0,
+    /// A page of it could not be read, while it was loaded or after it was replaced.
+    faulted: bool = false,
+};
 
 gate: Gate,
 lock: Lock,
@@ -102,6 +110,8 @@ activity: Activity,
 /// While `activity` is draining or closing: the state to go back to.
 state_before: Gate.State,
 generations: [2]Generation,
+/// Looked at by signal handlers; `core/Guard.zig` says what they may do.
+guards: [2]Guard,
 last_number: u64,
 /// The region is charged even if nothing is loaded.
 region_charged: bool,
@@ -189,10 +199,11 @@ pub inline fn tryEnter(dimension: *Dimension, counters: *Counters, index: u32) ?
 pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
     while (true) {
         if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
-        const state = dimension.gate.read().state;
+        const state = dimension.stateOf(dimension.gate.read());
         switch (state) {
             .open => {},
             .blocked => return dimension.enterWaiting(detail),
+            .faulted => try dimension.refuseFaulted(detail),
             else => return refusal(state, detail),
         }
     }
@@ -206,10 +217,14 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
     while (true) {
         const seen = dimension.changed.load(.seq_cst);
         if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
-        const state = dimension.gate.read().state;
+        const state = dimension.stateOf(dimension.gate.read());
         switch (state) {
             .open => continue,
             .blocked => {},
+            .faulted => {
+                try dimension.refuseFaulted(detail);
+                continue;
+            },
             else => return refusal(state, detail),
         }
         if (deadline.passed()) {
@@ -249,9 +264,59 @@ fn refusal(state: Gate.State, detail: *Detail) Error {
         .empty, .deallocated => detail.fail(error.NotLoaded, "no file is loaded"),
         .unloading => detail.fail(error.InvalidAccess, "the region is being deallocated"),
         .closed => detail.fail(error.InvalidAccess, "the manager was closed"),
-        .faulted => detail.fail(error.Faulted, "a page of the file could not be read"),
-        .open, .blocked => unreachable, // whoever is let in, or waits, is not refused
+        // Whoever is let in, or waits, is not refused; what is faulted tells more of it.
+        .open, .blocked, .faulted => unreachable,
     };
+}
+
+/// The state that a word means: a writer is told that a page could not be read when he has ended,
+/// but others are told at once.
+fn stateOf(dimension: *const Dimension, word: Gate.Word) Gate.State {
+    return switch (word.state) {
+        .open, .blocked => if (dimension.markOf(word) == null) word.state else .faulted,
+        else => word.state,
+    };
+}
+
+fn markOf(dimension: *const Dimension, word: Gate.Word) ?Guard.Mark {
+    return dimension.guards[word.slot].markOf(word.generation);
+}
+
+/// Without the lock: says what could not be read, unless it was replaced meanwhile.
+fn refuseFaulted(dimension: *Dimension, detail: *Detail) Error!void {
+    @branchHint(.cold);
+    dimension.lock.lock();
+    defer dimension.unlock();
+    const word = dimension.gate.read();
+    if (dimension.stateOf(word) == .faulted) try dimension.checkUnfaulted(word.slot, detail);
+}
+
+/// Under the lock, or inside of the slot. The error is about the layer that was asked for, or else
+/// about the one that was being read.
+noinline fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *Detail) Error!void {
+    const generation = &dimension.generations[slot];
+    const mark = dimension.guards[slot].markOf(generation.number) orelse return;
+    if (detail.layer_name.len == 0) if (generation.layers.findAt(mark.offset)) |index| {
+        detail.layer = index;
+        detail.setLayerName(generation.layers.items[index].name);
+    };
+    return detail.faulted(mark.offset, mark.code);
+}
+
+/// Under the lock: lets readers in, unless a page could not be read meanwhile.
+fn admit(dimension: *Dimension, slot: u1) void {
+    var word: Gate.Word = .{
+        .state = .open,
+        .slot = slot,
+        .generation = @intCast(dimension.generations[slot].number),
+    };
+    if (dimension.markOf(word) == null) {
+        dimension.gate.set(word);
+        // A fault marks first and looks at the word second: one of the two sees the other.
+        if (dimension.markOf(word) == null) return;
+    }
+    word.state = .faulted;
+    dimension.gate.set(word);
 }
 
 /// Lets a reader out. It may be another thread than the one that was let in.
@@ -306,9 +371,11 @@ fn sweep(dimension: *Dimension) Gone {
         const slot: u1 = @intCast(index);
         if (!generation.retiring or generation.writing or dimension.held(slot) != 0) continue;
         const size = generation.size;
+        const faulted = dimension.guards[slot].markOf(generation.number) != null;
         if (!dimension.unmap(slot)) continue;
         gone.count += 1;
         gone.bytes += size;
+        gone.faulted = gone.faulted or faulted;
     }
     return gone;
 }
@@ -322,6 +389,7 @@ fn unmap(dimension: *Dimension, slot: u1) bool {
     generation.retiring = true;
     // Who waits to close waits for this too, and its last view may have left without a word.
     dimension.wakeDrainer();
+    dimension.guards[slot].disarm();
     generation.unload() catch return false;
     dimension.gate.setDrain(slot, .{});
     dimension.shared.budget.uncharge(before - dimension.charges());
@@ -336,7 +404,12 @@ fn unmap(dimension: *Dimension, slot: u1) bool {
 /// With the lock free: what follows a sweep.
 fn finish(dimension: *Dimension, gone: Gone) void {
     if (gone.count == 0) return;
-    dimension.log(.retire, gone.bytes, "");
+    var retired = dimension.event(.retire, gone.bytes, "");
+    if (gone.faulted) {
+        retired.level = .warning;
+        retired.faulted = true;
+    }
+    Log.write(retired);
     dimension.shared.moveOut(gone.count);
 }
 
@@ -381,7 +454,16 @@ fn holders(dimension: *const Dimension, slot: u1) u64 {
 }
 
 fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64, file: []const u8) void {
-    Log.write(.{
+    Log.write(dimension.event(operation, bytes, file));
+}
+
+fn event(
+    dimension: *const Dimension,
+    operation: Detail.Operation,
+    bytes: u64,
+    file: []const u8,
+) Log.Event {
+    return .{
         .level = .debug,
         .operation = operation,
         .dimension = dimension.index,
@@ -390,7 +472,7 @@ fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64, fil
         .allocated = dimension.shared.budget.allocated.load(.monotonic),
         .limit = dimension.shared.budget.limit,
         .file_name = file,
-    });
+    };
 }
 
 // Loading ---------------------------------------------------------------------------------------
@@ -483,6 +565,8 @@ fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
     const before = dimension.charges();
     const generation = &dimension.generations[slot];
     generation.number = dimension.last_number + 1;
+    generation.dimension = dimension.index;
+    generation.dimension_name = dimension.name();
     dimension.shared.budget.charge(dimension.charges() - before, detail) catch |err| {
         generation.* = .{};
         return err;
@@ -504,11 +588,19 @@ fn completeLoad(
 ) Error!void {
     const generation = &dimension.generations[slot];
     const place = dimension.slots[slot];
+    // The file of one that could not be read may be whole again.
+    const faulted = previous != null and dimension.guards[~slot].markOf(previous.?.number) != null;
+    const other = if (faulted) null else previous;
+    const guard = if (dimension.shared.guarded) &dimension.guards[slot] else null;
+    if (guard != null) {
+        Guard.install(detail) catch |err| return dimension.abandonLoad(slot, err);
+    }
     if (slot == 0) {
         // What was populated at open gives way to the file.
         dimension.restorePopulated(detail) catch |err| return dimension.abandonLoad(slot, err);
     }
-    generation.load(place, dimension.capacity, path, options, previous, detail) catch |err| {
+    const capacity = dimension.capacity;
+    generation.load(place, capacity, path, options, other, guard, detail) catch |err| {
         return dimension.abandonLoad(slot, err);
     };
 
@@ -516,11 +608,7 @@ fn completeLoad(
     dimension.activity = .none;
     dimension.region_charged = true;
     dimension.gate.slots[slot] = .{ .base = place.base, .size = generation.size };
-    dimension.gate.set(.{
-        .state = .open,
-        .slot = slot,
-        .generation = @intCast(generation.number),
-    });
+    dimension.admit(slot);
     const size = generation.size;
     var gone: Gone = .{};
     if (previous) |old| {
@@ -619,11 +707,14 @@ fn drain(dimension: *Dimension, slot: u1, deadline: Deadline, detail: *Detail) E
 /// Under the lock: everything as it was before `beginDraining`.
 fn reopen(dimension: *Dimension, slot: u1, state: Gate.State) void {
     dimension.gate.setDrain(slot, .{});
-    dimension.gate.setState(switch (state) {
+    switch (state) {
         // A writer may have come to its end meanwhile.
-        .open, .blocked => if (dimension.generations[slot].writing) .blocked else .open,
-        else => state,
-    });
+        .open, .blocked => if (dimension.generations[slot].writing)
+            dimension.gate.setState(.blocked)
+        else
+            dimension.admit(slot),
+        else => dimension.gate.setState(state),
+    }
     dimension.endActivity();
 }
 
@@ -850,8 +941,14 @@ pub fn beginWrite(
         detail.views = views;
         return detail.fail(error.WaitTimeout, "views are still held");
     }
+    // Those that were waited for may have met a fault.
+    dimension.checkUnfaulted(word.slot, detail) catch |err| {
+        dimension.reopen(word.slot, .open);
+        return err;
+    };
     dimension.gate.setDrain(word.slot, .{});
     generation.writing = true;
+    generation.writes += 1;
     generation.writer_thread = thread;
     dimension.activity = .none;
     // Readers have nothing to learn from it.
@@ -869,9 +966,10 @@ pub fn beginWrite(
 fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!Gate.Word {
     while (true) {
         const word = dimension.gate.read();
-        switch (word.state) {
+        switch (dimension.stateOf(word)) {
             .open, .blocked => {},
-            else => return refusal(word.state, detail),
+            .faulted => try dimension.checkUnfaulted(word.slot, detail),
+            else => |state| return refusal(state, detail),
         }
         const generation = &dimension.generations[word.slot];
         if (generation.options.mode == .read) {
@@ -900,7 +998,7 @@ pub fn endWrite(
 ) Error!void {
     try dimension.lockFor(owner, detail);
     const outcome = dimension.endWriteLocked(thread, slot, number, detail);
-    const gone = if (outcome) |_| dimension.sweep() else |_| Gone{};
+    const gone = dimension.sweep();
     dimension.unlock();
     dimension.finish(gone);
     return outcome;
@@ -926,11 +1024,13 @@ fn endWriteLocked(
     const word = dimension.gate.read();
     // Otherwise somebody waits for this writer to be out, or took the generation from it.
     if (word.state == .blocked and word.slot == slot and dimension.activity == .none) {
-        dimension.gate.setState(.open);
+        dimension.admit(slot);
     }
     _ = dimension.drained.fetchAdd(1, .seq_cst);
     os.futexWakeAll(&dimension.drained);
     dimension.announce();
+    // It has ended all the same.
+    try dimension.checkUnfaulted(slot, detail);
 }
 
 // Pages -----------------------------------------------------------------------------------------
@@ -939,13 +1039,68 @@ fn endWriteLocked(
 pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const word = try dimension.pin(owner, detail);
     defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = dimension.inside(word);
+    const generation = &dimension.generations[word.slot];
     if (generation.options.mode != .read_write) return;
-    detail.file_name = generation.path;
+    detail.setFileName(generation.path);
+    const writes = dimension.writesEnded(generation);
     os.flush(generation.placement, &detail.code) catch {
         return detail.fail(error.FileAccess, "cannot write the changes to the file");
     };
+    // What zeros stand in place of was not written, and nobody said so.
+    try dimension.checkUnfaulted(word.slot, detail);
+    if (writes) |count| dimension.recordIdentity(generation, count);
     dimension.log(.flush, generation.size, generation.path);
+}
+
+/// How many writes there were since the file's identity was recorded; null while one goes on.
+fn writesEnded(dimension: *Dimension, generation: *const Generation) ?u64 {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    return if (generation.writing) null else generation.writes;
+}
+
+/// After a flush of so many writes, which have moved the file's time: the time is known again,
+/// unless there was another write meanwhile.
+fn recordIdentity(dimension: *Dimension, generation: *Generation, writes: u64) void {
+    var code: i64 = 0;
+    const now = os.identifyPath(generation.path, .followed, &code) catch return;
+    dimension.lock.lock();
+    defer dimension.unlock();
+    const old = generation.identity;
+    if (generation.writes != writes or now.device != old.device or now.inode != old.inode) return;
+    generation.identity.mtime_ns = now.mtime_ns;
+    generation.writes = 0;
+}
+
+/// What is known of the file that is loaded.
+pub const KnownFile = struct {
+    /// The caller's, to be freed.
+    path: [:0]u8,
+    identity: os.Identity,
+    generation: u64,
+    /// There were writes of ours since its identity was recorded.
+    own_writes: bool,
+};
+
+/// Also if a page of it could not be read.
+pub fn knownFile(dimension: *Dimension, owner: u64, detail: *Detail) Error!KnownFile {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlock();
+    const word = dimension.gate.read();
+    switch (word.state) {
+        .open, .blocked, .faulted => {},
+        .empty, .deallocated, .unloading, .closed => return refusal(word.state, detail),
+    }
+    const generation = &dimension.generations[word.slot];
+    return .{
+        .path = os.heap.dupeSentinel(u8, generation.path, 0) catch {
+            return detail.refused(generation.path.len + 1, "cannot allocate memory for the " ++
+                "file's name");
+        },
+        .identity = generation.identity,
+        .generation = generation.number,
+        .own_writes = generation.options.mode == .read_write and generation.writes > 0,
+    };
 }
 
 /// Drops its pages from resident memory.
@@ -963,9 +1118,10 @@ fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
     try dimension.lockFor(owner, detail);
     defer dimension.unlock();
     const word = dimension.gate.read();
-    switch (word.state) {
+    switch (dimension.stateOf(word)) {
         .open, .blocked => {},
-        else => return refusal(word.state, detail),
+        .faulted => try dimension.checkUnfaulted(word.slot, detail),
+        else => |state| return refusal(state, detail),
     }
     // Nobody sums for this slot while the lock is held, so no second look is needed.
     dimension.shared.counters.in(dimension.index, word.slot);
@@ -1025,6 +1181,7 @@ fn keepInside(dimension: *Dimension, generation: *Generation, slot: u1, word: Ga
     const loading = dimension.activity == .loading and !is_current and !generation.retiring;
     if (loading and !generation.isFree()) {
         const before = dimension.charges();
+        dimension.guards[slot].disarm();
         generation.abandon(dimension.slots[slot]);
         dimension.shared.budget.uncharge(before - dimension.charges());
         if (slot == 0) dimension.populated = null;
@@ -1056,6 +1213,8 @@ pub const Stats = struct {
     /// Of the generation that is loaded; null if none is. Valid while the lock is held.
     current: ?*const Generation = null,
     current_address: u64 = 0,
+    /// Of the current one.
+    mark: ?Guard.Mark = null,
 };
 
 /// Calls `use(context, stats)` with the lock held, so that what `stats` points to stays.
@@ -1099,7 +1258,7 @@ pub fn memory(dimension: *Dimension, owner: u64, detail: *Detail) Error!Memory {
 fn statsLocked(dimension: *Dimension) Stats {
     const word = dimension.gate.read();
     var stats: Stats = .{
-        .state = word.state,
+        .state = dimension.stateOf(word),
         .address = @intFromPtr(dimension.slots[0].base),
         .capacity = dimension.capacity,
         .charged = dimension.charges(),
@@ -1116,6 +1275,7 @@ fn statsLocked(dimension: *Dimension) Stats {
             stats.views = dimension.holders(slot);
             stats.current = generation;
             stats.current_address = @intFromPtr(dimension.slots[slot].base);
+            stats.mark = dimension.guards[slot].markOf(generation.number);
         }
     }
     return stats;

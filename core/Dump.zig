@@ -126,6 +126,12 @@ const Dump = struct {
         dump.field("charged", stats.charged);
         dump.field("views", stats.views);
         dump.field("retiring_views", stats.retiring_views);
+        if (stats.mark) |mark| {
+            dump.open("fault");
+            dump.field("offset", mark.offset);
+            dump.field("system_code", mark.code);
+            dump.close();
+        }
         if (stats.current) |generation| dump.writeGeneration(generation, stats.current_address);
         dump.close();
     }

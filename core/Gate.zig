@@ -99,6 +99,21 @@ pub fn setState(gate: *Gate, state: State) void {
     gate.set(word);
 }
 
+/// A page of what stands in the slot could not be read: nobody is let in any more. This alone is
+/// done without the dimension's lock, by a signal handler, so that whoever stores a word that lets
+/// readers in has to look at the guard's mark afterwards. A gate that is not open stays as it is.
+pub fn fault(gate: *Gate, slot: u1, generation: u64) void {
+    var word = gate.read();
+    while (word.state == .open and word.slot == slot and word.generation == generation) {
+        var faulted = word;
+        faulted.state = .faulted;
+        const old: u64 = @bitCast(word);
+        const seen = gate.word.cmpxchgWeak(old, @bitCast(faulted), .seq_cst, .seq_cst) orelse
+            return;
+        word = @bitCast(seen);
+    }
+}
+
 pub inline fn enter(gate: *Gate, counters: *Counters, dimension: u32) Entry {
     const word = gate.look() orelse return .refused;
     counters.in(dimension, word.slot);

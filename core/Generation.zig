@@ -8,6 +8,7 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
+const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const formats = @import("formats.zig");
@@ -45,8 +46,13 @@ pub const Options = struct {
 /// Counts the versions of a dimension from 1; 0 while nothing is here.
 number: u64 = 0,
 options: Options = .{},
+/// Of the dimension that it is in, for who wants to save over its file.
+dimension: u32 = Detail.none,
+dimension_name: []const u8 = "",
 size: u64 = 0,
 identity: os.Identity = .{},
+/// Writes begun since the identity was recorded: each may have moved the file's time.
+writes: u64 = 0,
 format: formats.Format = .raw,
 layers: Layers = .empty,
 path: [:0]const u8 = "",
@@ -64,7 +70,7 @@ pub fn isFree(generation: *const Generation) bool {
 
 /// Loads `path` into an empty slot. `generation` stays where it is from now on. The caller has
 /// claimed it by giving it its number, and makes it free again if this fails: others look at
-/// number, `writing` and `retiring` meanwhile.
+/// number, `writing` and `retiring` meanwhile. `guard`: the slot's, if faults are to be caught.
 pub fn load(
     generation: *Generation,
     slot: os.Slot,
@@ -72,6 +78,7 @@ pub fn load(
     path: [:0]const u8,
     options: Options,
     previous: ?*const Generation,
+    guard: ?*Guard,
     detail: *Detail,
 ) Detail.Error!void {
     std.debug.assert(!generation.isFree());
@@ -100,14 +107,18 @@ pub fn load(
     errdefer table.layers.deinit(os.heap);
 
     if (options.mode.sharing()) |sharing| {
-        MappedFiles.add(&generation.mapped_file, identity, sharing == .shared_write) catch {
+        MappedFiles.add(&generation.mapped_file, identity, .{
+            .writable = sharing == .shared_write,
+            .dimension = generation.dimension,
+            .dimension_name = generation.dimension_name,
+        }) catch {
             return detail.fail(error.AlreadyLoaded, "the file is mapped by this process " ++
                 "already, and one of the two mappings is writable");
         };
     }
     errdefer if (options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
 
-    generation.placement = try fillSlot(slot, file, identity.size, options, detail);
+    try generation.fillSlot(slot, file, identity.size, options, guard, detail);
     generation.options = .{
         .mode = options.mode,
         .prefetch = options.prefetch,
@@ -115,6 +126,11 @@ pub fn load(
     };
     generation.size = identity.size;
     generation.identity = identity;
+    if (options.mode == .read_write) {
+        // Giving its holes room may have moved its time.
+        const now = os.identify(file, &detail.code) catch identity;
+        generation.identity.mtime_ns = now.mtime_ns;
+    }
     generation.format = table.format;
     generation.layers = table.layers;
 }
@@ -170,16 +186,12 @@ fn checkSize(identity: os.Identity, capacity: u64, detail: *Detail) Detail.Error
     }
 }
 
-/// A refused call: memory that ran out is not the file's fault.
-fn systemFailure(detail: *Detail, requested: u64, reason: []const u8) Detail.Error {
-    if (os.isMemoryCode(detail.code)) return detail.refused(requested, reason);
-    return detail.fail(error.FileAccess, reason);
-}
+const systemFailure = Detail.fileRefused;
 
-const FileSource = struct {
+pub const FileSource = struct {
     file: os.File,
 
-    fn source(file_source: *FileSource, size: u64) formats.Source {
+    pub fn source(file_source: *FileSource, size: u64) formats.Source {
         return .{ .context = file_source, .size = size, .read_fn = read };
     }
 
@@ -229,7 +241,8 @@ fn readLayers(
     return table;
 }
 
-fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Error!Layers {
+/// The layers and the notes of a manifest of a file that has so many bytes.
+pub fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Error!Layers {
     const data_file_name = detail.file_name;
     detail.file_name = path;
     const file = os.open(path, .read, &detail.code) catch {
@@ -249,12 +262,14 @@ fn readManifest(path: [:0]const u8, data_size: u64, detail: *Detail) Detail.Erro
 }
 
 fn fillSlot(
+    generation: *Generation,
     slot: os.Slot,
     file: os.File,
     size: u64,
     options: Options,
+    guard: ?*Guard,
     detail: *Detail,
-) Detail.Error!os.Placement {
+) Detail.Error!void {
     if (options.mode == .read_write) os.fill(file, size, &detail.code) catch {
         return systemFailure(detail, size, "cannot give the file's holes room on the disk");
     };
@@ -273,6 +288,8 @@ fn fillSlot(
         var code: i64 = 0;
         os.restore(placement, &code) catch {};
     }
+    if (guard) |slot_guard| slot_guard.arm(placement, generation.number);
+    errdefer if (guard) |slot_guard| slot_guard.disarm();
     if (options.mode == .ram) {
         try readExactly(file, slot.base[0..size], 0, detail);
     } else if (options.prefetch == .populate) {
@@ -280,8 +297,11 @@ fn fillSlot(
         os.populate(placement, false, &detail.code) catch {
             return systemFailure(detail, size, "cannot bring the file's pages into memory");
         };
+        if (guard) |slot_guard| if (slot_guard.markOf(generation.number)) |mark| {
+            return detail.faulted(mark.offset, mark.code);
+        };
     }
-    return placement;
+    generation.placement = placement;
 }
 
 /// An error now is better than a process killed for memory later.

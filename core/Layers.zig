@@ -20,7 +20,10 @@ const Layers = @This();
 items: []const Layer,
 /// Open addressing with linear probing: indices of `items`, or `vacant`. Never full.
 slots: []const u32,
-/// What `items`, their shapes and names, and `slots` lie in.
+/// What else the file's header says: the JSON object that safetensors calls __metadata__, as it
+/// stands there; "" if it has none.
+notes: []const u8 = "",
+/// What `items`, their shapes and names, `slots` and `notes` lie in.
 memory: []align(@alignOf(Layer)) u8,
 
 /// Mirrors MEMMGR_ORDER_… of the header.
@@ -120,6 +123,14 @@ pub fn find(layers: *const Layers, name: []const u8) ?u32 {
     return if (index == vacant) null else index;
 }
 
+/// Index of the layer that has the byte at `offset`.
+pub fn findAt(layers: *const Layers, offset: u64) ?u32 {
+    for (layers.items, 0..) |*layer, index| {
+        if (offset -% layer.offset < layer.length) return @intCast(index);
+    }
+    return null;
+}
+
 /// The slot that holds the layer of that name, or the vacant one where it would stand.
 fn probe(layers: *const Layers, name: []const u8) usize {
     // The table's address makes the hash another one in every process, so that no file can be
@@ -158,6 +169,7 @@ pub const Count = struct {
     layers: usize = 0,
     extents: usize = 0,
     name_bytes: usize = 0,
+    note_bytes: usize = 0,
 
     pub fn add(count: *Count, spec: Spec) void {
         count.layers += 1;
@@ -175,6 +187,7 @@ pub const Builder = struct {
     extents: []u64,
     slots: []u32,
     name_bytes: []u8,
+    notes: []u8,
     /// Of each of the above, how much is used.
     used: Count = .{},
 
@@ -190,7 +203,7 @@ pub const Builder = struct {
         const items_size = count.layers * @sizeOf(Layer);
         const extents_size = count.extents * @sizeOf(u64);
         const slots_size = slot_count * @sizeOf(u32);
-        const size = items_size + extents_size + slots_size + count.name_bytes;
+        const size = items_size + extents_size + slots_size + count.name_bytes + count.note_bytes;
         const memory = gpa.alignedAlloc(u8, .of(Layer), size) catch
             return detail.refused(size, "no memory for the layer table");
         const extents_start = items_size;
@@ -203,7 +216,8 @@ pub const Builder = struct {
             .items = @ptrCast(memory[0..items_size]),
             .extents = @ptrCast(@alignCast(memory[extents_start..slots_start])),
             .slots = @ptrCast(@alignCast(memory[slots_start..names_start])),
-            .name_bytes = memory[names_start..],
+            .name_bytes = memory[names_start..][0..count.name_bytes],
+            .notes = memory[names_start + count.name_bytes ..],
         };
     }
 
@@ -260,11 +274,11 @@ pub const Builder = struct {
     }
 
     fn index(builder: *Builder, rules: Rules) Detail.Error!Layers {
-        if (builder.items.len == 0) return empty;
         @memset(builder.slots, vacant);
         const layers: Layers = .{
             .items = builder.items,
-            .slots = builder.slots,
+            .slots = if (builder.items.len == 0) empty.slots else builder.slots,
+            .notes = builder.notes,
             .memory = builder.memory,
         };
         for (builder.items, 0..) |layer, position| {
@@ -445,6 +459,25 @@ test "a million layers are built and found, in less than 100 bytes a layer (R3.2
         try testing.expectEqual(@as(u32, @intCast(count - 1 - at)), layers.find(&name));
     }
     try testing.expectEqual(null, layers.find("L1000000"));
+}
+
+test "a byte is in the layer that has it, and in none between or beyond them" {
+    const specs = [_]Spec{
+        u8Spec("a", &.{4}, 2),
+        u8Spec("none", &.{0}, 6),
+        u8Spec("b", &.{2}, 6),
+        u8Spec("c", &.{1}, 9),
+    };
+    var detail: Detail = .{};
+    var layers = try fromSpecs(testing.allocator, &specs, 20, &detail);
+    defer layers.deinit(testing.allocator);
+    for ([_]?[]const u8{ null, null, "a", "a", "a", "a", "b", "b", null, "c", null }, 0..) |name, byte| {
+        const index = layers.findAt(byte) orelse {
+            try testing.expectEqual(null, name);
+            continue;
+        };
+        try testing.expectEqualStrings(name.?, layers.items[index].name);
+    }
 }
 
 test "refused memory leaves nothing behind" {

@@ -20,6 +20,8 @@ pub const Event = struct {
     file_name: []const u8 = "",
     /// For `pressure`: the soft threshold that was crossed, or 0 for a refusal.
     threshold_percent: u8 = 0,
+    /// For `retire`: a page of it could not be read.
+    faulted: bool = false,
 };
 
 pub const Sink = *const fn (event: Event) void;

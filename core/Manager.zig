@@ -14,11 +14,14 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const Guard = @import("Guard.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
 const Pool = @import("Pool.zig");
+const Saver = @import("Saver.zig");
 const Tracker = @import("Tracker.zig");
+const Verification = @import("Verification.zig");
 
 const Manager = @This();
 const Atomic = std.atomic.Value;
@@ -57,6 +60,7 @@ pub const Options = struct {
     track_views: bool = false,
     poison: bool = false,
     guard_pages: bool = false,
+    guard: bool = false,
 
     fn unnamed(_: ?*const anyopaque, _: u32) Spec {
         return .{};
@@ -146,6 +150,7 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
         return detail.fail(error.LimitExceeded, "the regions alone are more than the limit");
     }
     if (options.populate) try Generation.checkMemory(layout.charged, detail);
+    if (options.guard) try Guard.install(detail);
 
     const manager = try Managers.take(options.dimension_count, detail);
     errdefer manager.giveBack();
@@ -221,6 +226,7 @@ fn begin(manager: *Manager, options: *const Options, limit: u64, layout: Layout)
         .tracker = if (options.track_views) &manager.tracker else null,
         .budget = &manager.budget,
         .read_timeout_ns = options.read_timeout_ns,
+        .guarded = options.guard,
         .tenants = .init(1),
         .last_out = lastOut,
     };
@@ -546,6 +552,70 @@ fn logPool(manager: *Manager) void {
 fn reportPool(manager: *Manager) void {
     manager.logPool();
     manager.reportPressure();
+}
+
+// Files -----------------------------------------------------------------------------------------
+
+/// Saves what a dimension shows now; it is held as by a view meanwhile, so writers stay out.
+pub fn save(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    path: [:0]const u8,
+    options: Saver.Options,
+    detail: *Detail,
+) Error!void {
+    const word = try manager.enter(dimension, handle, detail);
+    defer dimension.leave(&manager.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    const guard = &dimension.guards[word.slot];
+    try Saver.saveGeneration(path, generation, guard, options, detail);
+    Log.write(.{
+        .level = .debug,
+        .operation = .save,
+        .dimension = dimension.index,
+        .dimension_name = dimension.name(),
+        .bytes = generation.size,
+        .allocated = manager.budget.allocated.load(.monotonic),
+        .limit = manager.budget.limit,
+        .file_name = path,
+    });
+}
+
+/// What has become of the file that a dimension was loaded from.
+pub fn verify(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    options: Verification.Options,
+    detail: *Detail,
+) Error!Verification {
+    while (true) {
+        const known = try dimension.knownFile(handle, detail);
+        defer os.heap.free(known.path);
+        if (!options.checksums) return Verification.run(known, null, options, detail);
+        const word = try manager.enter(dimension, handle, detail);
+        defer dimension.leave(&manager.counters, dimension.index, word.slot);
+        const generation = dimension.inside(word);
+        // Otherwise there was a reload in between.
+        if (generation.number == known.generation) {
+            return Verification.run(known, generation, options, detail);
+        }
+    }
+}
+
+/// Lets the caller into what is loaded, as a reader.
+fn enter(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    detail: *Detail,
+) Error!Gate.Word {
+    const word = try dimension.enter(detail);
+    errdefer dimension.leave(&manager.counters, dimension.index, word.slot);
+    // The memory may have become another manager's since the handle was looked at.
+    try manager.checkOpen(handle, detail);
+    return word;
 }
 
 // Forking ---------------------------------------------------------------------------------------

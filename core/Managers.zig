@@ -48,41 +48,44 @@ pub fn wasOpen(handle: u64) bool {
     return parts.serial <= manager.serial.load(.acquire);
 }
 
+/// All managers there ever was memory for, whatever they are now. Takes no lock, so that a signal
+/// handler may walk.
+pub const Walk = struct {
+    index: usize = 0,
+
+    pub fn next(walk: *Walk) ?*Manager {
+        if (walk.index == count_max) return null;
+        defer walk.index += 1;
+        // Entries are filled in order, and never emptied.
+        return table[walk.index].load(.acquire);
+    }
+};
+
 /// The thread of an index ends.
 pub fn leaveThread(index: u32) void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.leaveThread(index);
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.leaveThread(index);
 }
 
 /// See `fork`: holds still whatever is here and works in the child.
 pub fn beginFork() void {
     lock.lock();
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.beginFork();
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.beginFork();
 }
 
 pub fn endFork(stage: os.ForkStage) void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.endFork(stage);
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.endFork(stage);
     lock.unlock();
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.sweepAfterFork();
-    }
+    walk = .{};
+    while (walk.next()) |manager| manager.sweepAfterFork();
 }
 
 /// See `Pool.recall`.
 pub fn recallBlocks() void {
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse break;
-        manager.pool.recall();
-    }
+    var walk: Walk = .{};
+    while (walk.next()) |manager| manager.pool.recall();
 }
 
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.

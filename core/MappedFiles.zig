@@ -6,14 +6,22 @@
 
 const std = @import("std");
 const os = @import("os.zig");
+const Detail = @import("Detail.zig");
 const Lock = @import("Lock.zig");
 
 /// One mapped file. Zero is "not listed".
 pub const Entry = struct {
     device: u64 = 0,
     inode: u64 = 0,
-    writable: bool = false,
+    mapper: Mapper = .{},
     next: ?*Entry = null,
+};
+
+/// Who maps a file, and how.
+pub const Mapper = struct {
+    writable: bool = false,
+    dimension: u32 = Detail.none,
+    dimension_name: []const u8 = "",
 };
 
 /// Enough that a bucket stays short with thousands of dimensions.
@@ -28,22 +36,36 @@ fn bucketOf(device: u64, inode: u64) *?*Entry {
 }
 
 /// Lists a file, unless it is listed already and one of the two is writable.
-pub fn add(entry: *Entry, identity: os.Identity, writable: bool) error{AlreadyMapped}!void {
+pub fn add(entry: *Entry, identity: os.Identity, mapper: Mapper) error{AlreadyMapped}!void {
     lock.lock();
     defer lock.unlock();
     const bucket = bucketOf(identity.device, identity.inode);
     var other = bucket.*;
     while (other) |listed| : (other = listed.next) {
         if (listed.device != identity.device or listed.inode != identity.inode) continue;
-        if (listed.writable or writable) return error.AlreadyMapped;
+        if (listed.mapper.writable or mapper.writable) return error.AlreadyMapped;
     }
     entry.* = .{
         .device = identity.device,
         .inode = identity.inode,
-        .writable = writable,
+        .mapper = mapper,
         .next = bucket.*,
     };
     bucket.* = entry;
+}
+
+/// Fails if a file is mapped; the detail is about the dimension that maps it, of whichever manager.
+pub fn checkUnmapped(identity: os.Identity, detail: *Detail) Detail.Error!void {
+    lock.lock();
+    defer lock.unlock();
+    var entry = bucketOf(identity.device, identity.inode).*;
+    while (entry) |listed| : (entry = listed.next) {
+        if (listed.device != identity.device or listed.inode != identity.inode) continue;
+        detail.dimension = listed.mapper.dimension;
+        detail.setDimensionName(listed.mapper.dimension_name);
+        return detail.fail(error.AlreadyLoaded, "this dimension maps the file: save under " ++
+            "another name, and reload from that");
+    }
 }
 
 pub fn remove(entry: *Entry) void {
@@ -63,23 +85,37 @@ pub fn remove(entry: *Entry) void {
 pub fn becomeReader(entry: *Entry) void {
     lock.lock();
     defer lock.unlock();
-    entry.writable = false;
+    entry.mapper.writable = false;
 }
 
 test "MappedFiles: two readers may share a file, a writer may not" {
     const identity: os.Identity = .{ .device = 7, .inode = 4711 };
     var first: Entry = .{};
     var second: Entry = .{};
-    try add(&first, identity, false);
-    try add(&second, identity, false);
+    const writable: Mapper = .{ .writable = true };
+    try add(&first, identity, .{});
+    try add(&second, identity, .{});
     var writer: Entry = .{};
-    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, true));
+    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable));
     remove(&first);
-    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, true));
+    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable));
     remove(&second);
-    try add(&writer, identity, true);
-    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, false));
-    try add(&first, .{ .device = 8, .inode = 4711 }, false);
+    try add(&writer, identity, writable);
+    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, .{}));
+    try add(&first, .{ .device = 8, .inode = 4711 }, .{});
     remove(&first);
     remove(&writer);
+}
+
+test "R9.1 MappedFiles: who maps a file is told by name, until nobody does" {
+    const identity: os.Identity = .{ .device = 7, .inode = 4711 };
+    var entry: Entry = .{};
+    var detail: Detail = .{};
+    try checkUnmapped(identity, &detail);
+    try add(&entry, identity, .{ .dimension = 3, .dimension_name = "D04" });
+    try std.testing.expectError(error.AlreadyLoaded, checkUnmapped(identity, &detail));
+    try std.testing.expectEqual(3, detail.dimension);
+    try std.testing.expectEqualStrings("D04", detail.dimension_name);
+    remove(&entry);
+    try checkUnmapped(identity, &detail);
 }

@@ -440,8 +440,6 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         cache.hot.base = pool.spans.arena.ptr;
         cache.hot.granules = pool.spans.granules();
         cache.hot.states = pool.spans.states;
-        cache.hot.base_of_states = @intFromPtr(pool.spans.arena.ptr) -%
-            @intFromPtr(pool.spans.states) *% Spans.granule_size;
         cache.hot.live_states = pool.spans.live_states;
         cache.hot.handle.store(handle, .release);
     }

@@ -12,6 +12,7 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
+const Guard = @import("Guard.zig");
 const Managers = @import("Managers.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const threads = @import("threads.zig");
@@ -33,12 +34,14 @@ fn onFork(stage: os.ForkStage) void {
         .before => {
             Managers.beginFork();
             MappedFiles.lock.lock();
+            Guard.lock.lock();
         },
         .in_parent, .in_child => {
             if (stage == .in_child) {
                 threads.forgetOthers();
                 if (in_child.load(.acquire)) |putRight| putRight();
             }
+            Guard.lock.unlock();
             MappedFiles.lock.unlock();
             Managers.endFork(stage);
         },

@@ -7,16 +7,26 @@
 //! `header_size_max`, and for the table at most three times as much again.
 
 const std = @import("std");
+const Checksum = @import("Checksum.zig");
 const Detail = @import("Detail.zig");
 const dtypes = @import("dtype.zig");
 const Layers = @import("Layers.zig");
 const npy = @import("formats/npy.zig");
+const npy_writer = @import("formats/npy_writer.zig");
 const safetensors = @import("formats/safetensors.zig");
+const safetensors_writer = @import("formats/safetensors_writer.zig");
 
 const Allocator = std.mem.Allocator;
 
 /// Mirrors MEMMGR_FORMAT_… of the header.
 pub const Format = enum(u32) { auto = 0, raw = 1, npy = 2, safetensors = 3 };
+
+/// Of a file that is to be written, by how its name ends.
+pub fn ofName(path: []const u8) Format {
+    if (std.ascii.endsWithIgnoreCase(path, ".npy")) return .npy;
+    if (std.ascii.endsWithIgnoreCase(path, ".safetensors")) return .safetensors;
+    return .raw;
+}
 
 /// Bytes to parse, read with pread into private memory, never in the mapping.
 pub const Source = struct {
@@ -143,7 +153,9 @@ test {
     _ = Detail;
     _ = Layers;
     _ = npy;
+    _ = npy_writer;
     _ = safetensors;
+    _ = safetensors_writer;
 }
 
 const npy_file = npy.magic ++ "\x01\x00\x3b\x00" ++
@@ -154,6 +166,9 @@ const safetensors_header =
     \\"\u00e9":{"dtype":"U8","shape":[0],"data_offsets":[8,8]}}
 ;
 const safetensors_file = "\x71\x00\x00\x00\x00\x00\x00\x00" ++ safetensors_header ++ "datadata";
+
+const noted_header = "{\"__metadata__\":{\"k\\\\\":\"v\",\"xxh64:\\u00e9\":" ++
+    "\"0123456789abcdef\"}," ++ safetensors_header[1..];
 
 fn expectFormat(bytes: []const u8, wanted: Format, expected: Format) !void {
     var detail: Detail = .{};
@@ -251,6 +266,14 @@ fn expectSound(way: Way, bytes: []const u8, data_size: u64) !void {
 const Way = enum { npy, safetensors, manifest };
 
 fn expectTrue(layers: *const Layers, size: u64) !void {
+    // Whatever else the header says, it is walked through to its end.
+    var checksums: [512]?u64 = undefined;
+    var detail: Detail = .{};
+    const count = layers.items.len;
+    if (count <= checksums.len) {
+        Checksum.fromNotes(layers, layers.notes, checksums[0..count], &detail) catch |err|
+            try testing.expectEqual(error.BadFormat, err);
+    }
     var end: u64 = 0;
     for (layers.items, 0..) |layer, at| {
         try testing.expectEqual(@as(u32, @intCast(at)), layers.find(layer.name));
@@ -270,7 +293,7 @@ test "every change of one byte, and every cut, gives a true table or an error" {
         const good = switch (way) {
             .npy => npy_file,
             .safetensors => safetensors_file,
-            .manifest => safetensors_header,
+            .manifest => noted_header,
         };
         const bytes = buffer[0..good.len];
         for (0..good.len) |at| {
@@ -317,6 +340,7 @@ const json_pieces = [_][]const u8{
     "\"shape\":",
     "\"data_offsets\":",
     "\"__metadata__\":{",
+    "\"xxh64:a\":\"0123456789abcdef\"",
     "\"F32\"",
     "\"F4\"",
     "\"dtype\":\"U8\",",

@@ -10,8 +10,10 @@ const dimension = @import("c_api/dimension.zig");
 const log = @import("c_api/log.zig");
 const manager = @import("c_api/manager.zig");
 const pool = @import("c_api/pool.zig");
+const save = @import("c_api/save.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
+const verify = @import("c_api/verify.zig");
 const view = @import("c_api/view.zig");
 const write = @import("c_api/write.zig");
 
@@ -30,7 +32,9 @@ fn trap(_: []const u8, _: ?usize) noreturn {
 pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
-pub const shims = .{ capabilities, dimension, log, manager, pool, stats, status, view, write };
+pub const shims = .{
+    capabilities, dimension, log, manager, pool, save, stats, status, verify, view, write,
+};
 
 comptime {
     for (shims) |shim| {
@@ -51,8 +55,10 @@ test {
     _ = log;
     _ = manager;
     _ = pool;
+    _ = save;
     _ = stats;
     _ = status;
+    _ = verify;
     _ = view;
     _ = write;
 }

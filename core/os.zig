@@ -46,7 +46,12 @@ pub const Identity = struct {
     mtime_ns: i64 = 0,
     regular: bool = false,
     directory: bool = false,
+    /// A symbolic link, which only `identifyPath` can come to.
+    link: bool = false,
 };
+
+/// What a name stands for that is a symbolic link: itself, or what it leads to.
+pub const Link = enum { itself, followed };
 
 /// A part of a reservation that one thing at a time can stand in.
 pub const Slot = struct {
@@ -86,6 +91,8 @@ pub const Capabilities = struct {
     atomic_placement: bool,
     /// System codes are errno values (otherwise those of GetLastError).
     codes_are_errno: bool,
+    /// `catchFaults` and `zero` are to be had.
+    fault_guard: bool,
 };
 
 /// A multiple of every page size and of every granularity.
@@ -93,6 +100,18 @@ pub const arena_unit = 64 << 10;
 
 /// The moments of a fork, each on the thread that forks: before it, and after it in both processes.
 pub const ForkStage = enum { before, in_parent, in_child };
+
+/// A page that the system could not bring in.
+pub const Fault = struct {
+    /// What the program was about to look at, to the byte if the system tells it so.
+    address: usize,
+    /// Why. 0: nothing stands there, which on Windows is so for a moment while `zero` is at work.
+    code: i64,
+};
+
+/// Called on the thread that has met a fault, between two of its instructions, with whatever locks
+/// it holds: only atomics and `zero` are to be used. True: the instruction is tried again.
+pub const FaultHook = *const fn (fault: Fault) bool;
 
 /// Every system call that can be refused, for the switch that makes them fail.
 pub const Call = simulated.Call;
@@ -105,6 +124,8 @@ pub const Code = struct {
     pub const not_mappable: i64 = native.code_not_mappable;
     /// A read of a file ended before its size.
     pub const short_read: i64 = native.code_short_read;
+    /// The path names a symbolic link, which was not to be followed.
+    pub const is_link: i64 = native.code_is_link;
 };
 
 /// An open file. The caller closes it.
@@ -129,6 +150,15 @@ pub const threadId: fn () u64 = backend.threadId;
 pub const describe: fn (code: i64, buffer: []u8) []const u8 = backend.describe;
 /// True if a code means that memory, address space or map entries ran out.
 pub const isMemoryCode: fn (code: i64) bool = backend.isMemoryCode;
+/// True if a code means that the disk, a quota or the limit of file sizes has no room.
+pub const isSpaceCode: fn (code: i64) bool = backend.isSpaceCode;
+/// True if a code means that nothing has the name that was looked for.
+pub const isMissingCode: fn (code: i64) bool = backend.isMissingCode;
+/// True if a code means that the name was to be new, and is not.
+pub const isExistsCode: fn (code: i64) bool = backend.isExistsCode;
+/// True if a code means that bytes to be written could not be read from memory: a page of a mapped
+/// file that is gone.
+pub const isFaultCode: fn (code: i64) bool = backend.isFaultCode;
 
 // Address space ---------------------------------------------------------------------------------
 
@@ -184,6 +214,19 @@ pub const evict: fn (placement: Placement) void = backend.evict;
 /// What of a range is in memory.
 pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use = backend.memoryUse;
 
+// Faults ----------------------------------------------------------------------------------------
+
+/// Has `hook` called for every fault, before anybody else's handler is. What the hook does not
+/// want, and signals that somebody sent, go to the handlers that were there before. Made again, it
+/// puts itself before those that have come since. Every call of a process names the same hook; one
+/// thread at a time.
+pub const catchFaults: fn (hook: FaultHook, code: *i64) Error!void = backend.catchFaults;
+/// Puts zeroed private memory in place of a placement's pages, from that of `offset` to the end (on
+/// Windows, of all of them). May be called by a hook for faults, and by several at once. What
+/// stands there then is restored as before.
+pub const zero: fn (pages: []u8, offset: usize, writable: bool, code: *i64) Error!void =
+    backend.zero;
+
 // Files -----------------------------------------------------------------------------------------
 
 /// Opens without following into a pipe's wait; never creates.
@@ -195,6 +238,32 @@ pub const readAt: fn (file: File, buffer: []u8, offset: u64, code: *i64) Error!u
     backend.readAt;
 /// Gives every hole of the first `size` bytes a block of the disk, without changing a byte.
 pub const fill: fn (file: File, size: u64, code: *i64) Error!void = backend.fill;
+
+// New files -------------------------------------------------------------------------------------
+
+/// What a path names, without opening it.
+pub const identifyPath: fn (path: [*:0]const u8, link: Link, code: *i64) Error!Identity = backend.identifyPath;
+/// Creates a file to be written and read, where nothing has that name, not even a link. With
+/// `like`, the name of another one, its permissions are that file's, and until then this user's
+/// alone; Windows gives every file those of its folder.
+pub const create: fn (path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) Error!File =
+    backend.create;
+/// Gives the first `size` bytes of an empty file blocks of the disk, or says that there are too
+/// few. Where a file system cannot, the writes find out.
+pub const allocate: fn (file: File, size: u64, code: *i64) Error!void = backend.allocate;
+/// Writes all of `bytes`. Bytes that are mapped and cannot be read are an error, not a fault.
+pub const writeAt: fn (file: File, bytes: []const u8, offset: u64, code: *i64) Error!void =
+    backend.writeAt;
+/// Waits until the device has the file's bytes and size.
+pub const syncFile: fn (file: File, code: *i64) Error!void = backend.syncFile;
+/// Gives a closed file another name of the same folder, in one step that whoever looks sees all or
+/// nothing of. A file that has that name already loses it.
+pub const rename: fn (from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void =
+    backend.rename;
+/// Waits until the device has the names of the folder that the file `path` is in.
+pub const syncFolder: fn (path: [:0]const u8, code: *i64) Error!void = backend.syncFolder;
+/// Removes a file of the caller's own. If the system refuses, nothing can be done about it.
+pub const remove: fn (path: [*:0]const u8) void = backend.remove;
 
 // Threads ---------------------------------------------------------------------------------------
 

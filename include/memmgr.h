@@ -110,7 +110,8 @@ enum {
     MEMMGR_ERR_LIMIT_EXCEEDED = 2,
     /* The system refused memory or address space: requested and system_code are set. */
     MEMMGR_ERR_ALLOCATION = 3,
-    /* The dimension is loaded, or the file is mapped in a way that excludes this load. */
+    /* The dimension is loaded, or the file is mapped in a way that excludes this load, or is to be
+     * saved over while it is mapped: then dimension is the one that maps it. */
     MEMMGR_ERR_ALREADY_LOADED = 4,
     /* The dimension holds no file. */
     MEMMGR_ERR_NOT_LOADED = 5,
@@ -131,10 +132,16 @@ enum {
     MEMMGR_ERR_FILE_ACCESS = 12,
     /* The bytes of a file or a manifest are not what its format demands; offset is where. */
     MEMMGR_ERR_FORMAT = 13,
-    /* A page of the mapped file could not be read; the dimension needs a reload. */
+    /* A page of the mapped file could not be read; the dimension needs a reload: offset and
+     * system_code are set, and the layer, if it is in one. */
     MEMMGR_ERR_FAULTED = 14,
     /* A block that the pools did not hand out, or that was freed before. */
-    MEMMGR_ERR_POOL_CORRUPTION = 15
+    MEMMGR_ERR_POOL_CORRUPTION = 15,
+    /* The disk, a quota or the process's limit of file sizes has no room: requested, file_name and
+     * system_code are set. */
+    MEMMGR_ERR_DISK_FULL = 16,
+    /* A progress function of the caller's asked for it. */
+    MEMMGR_ERR_CANCELLED = 17
 };
 
 /* The name of a status without its prefix, in lower case ("limit_exceeded"), or "unknown".
@@ -171,7 +178,9 @@ enum {
     /* Free slabs given back to the system. */
     MEMMGR_OPERATION_TRIM = 20,
     /* A slab charged and taken for a pool. */
-    MEMMGR_OPERATION_GROW = 21
+    MEMMGR_OPERATION_GROW = 21,
+    MEMMGR_OPERATION_SAVE = 22,
+    MEMMGR_OPERATION_VERIFY = 23
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -197,7 +206,8 @@ typedef struct memmgr_error {
     uint64_t requested;
     uint64_t used;
     uint64_t limit;
-    /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED. */
+    /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED: of the latter the first byte
+     * that could not be read. */
     uint64_t offset;
     /* Each "" where there is none. */
     char dimension_name[MEMMGR_DIMENSION_NAME_SIZE];
@@ -233,9 +243,12 @@ typedef struct memmgr_capabilities {
     uint32_t atomic_placement;
     /* 1 if system codes are errno values, 2 if they are those of GetLastError. */
     uint32_t system_code_kind;
+    /* 1 if MEMMGR_OPEN_FAULT_GUARD is to be had. */
+    uint32_t fault_guard;
+    uint32_t reserved;
 } memmgr_capabilities;
 
-#define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0 }
+#define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0, 0, 0 }
 
 /* Reports what the library does on this machine; the answer is the same for the whole process.
  * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
@@ -251,7 +264,8 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
 #define MEMMGR_LOG_ERROR 40
 
 /* One event. Every allocation and deallocation is a DEBUG record, every crossing of a soft
- * threshold and every refusal by a limit a WARNING, written before the call returns. */
+ * threshold, every refusal by a limit, and the end of every version of which a page could not
+ * be read a WARNING, written before the call returns. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
     /* MEMMGR_LOG_… */
@@ -312,6 +326,18 @@ typedef struct memmgr_dimension_spec {
 /* Put each block at the end of pages of its own, behind which there is no access: a write beyond
  * its end is a fault at once. For debugging: every block costs at least two pages of addresses. */
 #define MEMMGR_OPEN_GUARD_PAGES 16
+/* Outlive pages that cannot be read, because the file became shorter or its device failed: where
+ * the process would end by a signal, zeros stand from that page to the end of that version of the
+ * file (on Windows, in place of all of it), for reading and for writing. The dimension is
+ * MEMMGR_STATE_FAULTED from then on: what was being read ends with zeros, views that are held stay
+ * valid, and acquiring, flushing, beginning and ending a write fail with FAULTED until a reload,
+ * which takes the same file too, or an unload. A fault in a version that was replaced already is
+ * told by the WARNING that its last view causes. A system call that is given such a page fails
+ * with EFAULT, and no fault is noticed. Handlers of SIGBUS and SIGSEGV that were installed before
+ * get every signal that is not about a mapped file; those installed later do from the next open or
+ * load on, until when faults are theirs. The library's own handler stays to the end of the
+ * process, which must not unload the library then. Reading costs nothing more. */
+#define MEMMGR_OPEN_FAULT_GUARD 32
 
 typedef struct memmgr_manager_options {
     uint32_t struct_size;
@@ -377,7 +403,8 @@ enum {
     MEMMGR_STATE_UNLOADING = 3,
     /* Nothing loaded, and the region's memory was given back: nothing charged. */
     MEMMGR_STATE_DEALLOCATED = 4,
-    /* Loaded, but a page could not be read: access is refused until a reload. */
+    /* Loaded, but a page could not be read: access is refused until a reload. Only with
+     * MEMMGR_OPEN_FAULT_GUARD. */
     MEMMGR_STATE_FAULTED = 5
 };
 
@@ -508,7 +535,8 @@ MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const ch
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, ALREADY_LOADED, LIMIT_EXCEEDED
  * (the file is larger than the capacity, or the dimension was deallocated or still has views of
  * an unloaded file, and its charge does not fit the budget), VIEWS_HELD (views of two unloaded
- * files are held), ALLOCATION, FILE_ACCESS, FORMAT. Since: 0.1. */
+ * files are held), ALLOCATION, FILE_ACCESS, FORMAT, FAULTED (the file became shorter while its
+ * pages were brought in). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t dimension,
                                                const char *path,
                                                const memmgr_load_options *options,
@@ -518,7 +546,7 @@ MEMMGR_API memmgr_status memmgr_dimension_load(memmgr_manager *manager, uint32_t
  * are of the new version from one moment on, those held stay what they are, and the old version
  * goes with its last view. Costs the dimension's capacity once more while both live. The same
  * file, unchanged in place, is refused unless mode is MEMMGR_MODE_RAM: a mapping shows a rewrite
- * in place anyway.
+ * in place anyway. A dimension that is MEMMGR_STATE_FAULTED takes it: it may be whole again.
  * Threads: any. Errors: those of memmgr_dimension_load except ALREADY_LOADED for the dimension
  * itself, and NOT_LOADED. A writer is waited for, for the manager's read timeout: WAIT_TIMEOUT.
  * Since: 0.1. */
@@ -551,7 +579,7 @@ MEMMGR_API memmgr_status memmgr_dimension_flush(memmgr_manager *manager, uint32_
 
 /* Drops the dimension's pages from resident memory without disturbing any view: they come back
  * when touched. A hint: what the system gives is in memmgr_memory_get.
- * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
  * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_t dimension,
                                                 memmgr_error *error);
@@ -672,7 +700,8 @@ MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t di
 
 /* Ends a write: readers go on. Its pointer is not to be used any more.
  * Threads: the one that began it, unless it was begun with MEMMGR_WRITE_ANY_THREAD.
- * Errors: INVALID_ARGUMENT (not begun, or by another thread). Since: 0.1. */
+ * Errors: INVALID_ARGUMENT (not begun, or by another thread), FAULTED (it has ended; what was
+ * written behind the fault is lost). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write *write,
                                           memmgr_error *error);
 
@@ -900,6 +929,158 @@ MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dim
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer, size_t capacity,
                                           size_t *length_out, memmgr_error *error);
+
+/* ==== Save ================================================================================== */
+
+/* Told between the chunks of a long operation how many bytes of how many are done, first 0 of all.
+ * On the thread of the call, which may hold views of the library's own: it may call anything but
+ * what would wait for them. Returns 0 to go on; anything else ends the call with CANCELLED. */
+typedef int32_t (*memmgr_progress_function)(uint64_t done, uint64_t total, void *user);
+
+/* Flags of memmgr_save_options. */
+/* Write a checksum of each layer beside it, for memmgr_dimension_verify: XXH64 with seed 0, as
+ * 16 hexadecimal digits under "xxh64:" and the layer's name, in the __metadata__ of safetensors or
+ * of the manifest. It tells decay, not forgery. */
+#define MEMMGR_SAVE_CHECKSUMS 1
+
+typedef struct memmgr_save_options {
+    uint32_t struct_size;
+    /* MEMMGR_FORMAT_…. AUTO: arrays by how the name ends, .npy, .safetensors, or else raw; a
+     * dimension in the format that it was loaded in, which is the only one it can be saved in. */
+    uint32_t format;
+    /* MEMMGR_SAVE_… */
+    uint32_t flags;
+    uint32_t reserved;
+    /* A JSON file to be written, for formats that cannot describe their layers (raw) or have no
+     * room for checksums (raw, npy); a raw file is loaded with it. It is a file of its own, which
+     * gets its name after the data: should just that fail, file_name is the manifest's. */
+    const char *manifest;
+    /* NULL: nobody is told. */
+    memmgr_progress_function progress;
+    void *user;
+} memmgr_save_options;
+
+#define MEMMGR_SAVE_OPTIONS_INIT { sizeof(memmgr_save_options), 0, 0, 0, NULL, NULL, NULL }
+
+/* An array in memory, to be saved as a layer. */
+typedef struct memmgr_array {
+    uint32_t struct_size;
+    /* MEMMGR_DTYPE_…, MEMMGR_ORDER_…, number of axes. */
+    uint32_t dtype;
+    uint32_t order;
+    uint32_t rank;
+    /* 1 to 255 bytes of UTF-8; "data" in an .npy file. */
+    const char *name;
+    /* Without gaps; NULL if it has no bytes. */
+    const void *data;
+    /* In bytes: computed, and may be 0 or right, except that an OPAQUE array gives it. */
+    uint64_t length;
+    uint64_t shape[MEMMGR_RANK_MAX];
+} memmgr_array;
+
+#define MEMMGR_ARRAY_INIT { sizeof(memmgr_array), 0, 0, 0, NULL, NULL, 0, { 0 } }
+
+/* Saves arrays as a file, all of it or nothing: under a name of its own in the same folder
+ * (.memmgr-*.tmp, which only a killed process leaves behind), with its room on the disk taken first,
+ * brought to the disk, and renamed over what has the name. Whoever has the old file open keeps it.
+ * The new one has the old one's permissions, if there was one; a hard link to the old one stays the
+ * old one's. A name that is a symbolic link is refused, and so is a file that this process maps. If
+ * only the last step fails, which makes the folder durable, the new file is in place nonetheless.
+ * Layers begin at multiples of 64 in a raw file, and in an .npy file. In safetensors, which has no
+ * gaps, those do whose lengths are multiples of 64, and the others at multiples of their elements.
+ * arrays: count structs of one size. options: NULL for all defaults.
+ * Threads: any. Errors: INVALID_ARGUMENT (also: the format cannot hold it), ALREADY_LOADED (the file
+ * is mapped: dimension says where), FILE_ACCESS, DISK_FULL, ALLOCATION, CANCELLED, FAULTED (the
+ * arrays are themselves mapped from a file that was cut). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_array_save(const char *path, const memmgr_array *arrays,
+                                           size_t count, const memmgr_save_options *options,
+                                           memmgr_error *error);
+
+/* Saves what a dimension shows now, as memmgr_array_save does, in the format it was loaded in. It is
+ * held as by a view meanwhile: writers wait, readers and reloads do not. The header of safetensors
+ * is written anew, with the notes of the old one but without its checksums; other bytes are copied.
+ * Threads: any. Errors: those of memmgr_array_save, and INVALID_ACCESS, UNKNOWN_DIMENSION,
+ * NOT_LOADED, VIEWS_HELD, WAIT_TIMEOUT (as memmgr_view_acquire), FAULTED (a page of it cannot be
+ * read; layer and offset say where). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_save(memmgr_manager *manager, uint32_t dimension,
+                                               const char *path,
+                                               const memmgr_save_options *options,
+                                               memmgr_error *error);
+
+/* ==== Verify ================================================================================ */
+
+/* What has become of a file since it was loaded, or last flushed by memmgr_dimension_flush. */
+/* The same file, with more bytes or fewer. */
+#define MEMMGR_CHANGE_GROWN 1
+#define MEMMGR_CHANGE_SHRUNK 2
+/* The same file and size, written to at another time. Not told between a write of this library's
+ * and the flush after it, since that moves the time as well. */
+#define MEMMGR_CHANGE_REWRITTEN 4
+/* Another file has its name. What is loaded is still the old one. */
+#define MEMMGR_CHANGE_REPLACED 8
+/* Nothing has its name. What is loaded is still there. */
+#define MEMMGR_CHANGE_GONE 16
+/* The bytes of a layer are not those that its checksum was made of. */
+#define MEMMGR_CHANGE_CORRUPT 32
+
+/* Flags of memmgr_verify_options. */
+/* Read the whole file and compare its layers with their checksums, if it has any. */
+#define MEMMGR_VERIFY_CHECKSUMS 1
+
+typedef struct memmgr_verify_options {
+    uint32_t struct_size;
+    /* MEMMGR_VERIFY_… */
+    uint32_t flags;
+    /* Where the checksums are; NULL: in the file's header, or in the manifest it was loaded with. */
+    const char *manifest;
+    /* NULL: nobody is told. */
+    memmgr_progress_function progress;
+    void *user;
+    /* Filled with the indices of corrupt layers, as many as there is room for. */
+    uint32_t *corrupt_layers;
+    size_t corrupt_capacity;
+} memmgr_verify_options;
+
+#define MEMMGR_VERIFY_OPTIONS_INIT { sizeof(memmgr_verify_options), 0, NULL, NULL, NULL, NULL, 0 }
+
+typedef struct memmgr_verification {
+    uint32_t struct_size;
+    /* MEMMGR_CHANGE_…; 0: unchanged. */
+    uint32_t changes;
+    /* The version that was verified. */
+    uint64_t generation;
+    /* At the load, or at the last flush. */
+    uint64_t old_device;
+    uint64_t old_inode;
+    uint64_t old_size;
+    int64_t old_mtime_ns;
+    /* Now; 0 if it is gone. */
+    uint64_t new_device;
+    uint64_t new_inode;
+    uint64_t new_size;
+    int64_t new_mtime_ns;
+    /* Layers that were compared with their checksums; that were not, for want of one, or because
+     * the file is another one or has another size; and of the first, those that are corrupt. */
+    uint32_t checked_count;
+    uint32_t unchecked_count;
+    uint32_t corrupt_count;
+    uint32_t reserved;
+} memmgr_verification;
+
+#define MEMMGR_VERIFICATION_INIT \
+    { sizeof(memmgr_verification), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Tells what has become of the file of a dimension; that something has is no error. A relative name
+ * is looked for from the current folder. With checksums the file is read in chunks, never the
+ * mapping, and held as by a view meanwhile, so that writers wait.
+ * options: NULL for all defaults.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * FILE_ACCESS; with checksums also ALLOCATION, FORMAT, CANCELLED, VIEWS_HELD, WAIT_TIMEOUT,
+ * FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_verify(memmgr_manager *manager, uint32_t dimension,
+                                                 const memmgr_verify_options *options,
+                                                 memmgr_verification *verification_out,
+                                                 memmgr_error *error);
 
 #ifdef __cplusplus
 }

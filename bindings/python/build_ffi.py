@@ -71,8 +71,9 @@ def make_ffi() -> cffi.FFI:
     ffi.cdef(cdef((ROOT / "include" / "memmgr.h").read_text(encoding="utf-8")))
     for prototype in re.findall(r"^static ([^{]*)", DESTRUCTORS, re.MULTILINE):
         ffi.cdef(f"{prototype};")
-    # The log function that Python hands to C.
+    # The log function and the progress function that Python hands to C.
     ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
+    ffi.cdef('extern "Python" int32_t memmgr_python_progress(uint64_t, uint64_t, void *);')
     # What of the pools has to be C.
     ffi.cdef("int memmgr_python_extend(const char *);")
     pool = (Path(__file__).parent / "pool.c").read_text(encoding="utf-8")

@@ -55,7 +55,7 @@ fn writeSentence(
             ": requested {d} bytes, used {d}, limit {d}",
             .{ detail.requested, detail.used, detail.limit },
         ),
-        .allocation => if (detail.requested != 0) {
+        .allocation, .disk_full => if (detail.requested != 0) {
             try writer.print(": requested {d} bytes", .{detail.requested});
         },
         .out_of_bounds => try writer.print(
@@ -74,6 +74,7 @@ fn writeSentence(
         .invalid_access,
         .file_access,
         .pool_corruption,
+        .cancelled,
         => {},
     }
     if (detail.code != 0) {
@@ -109,6 +110,8 @@ fn verb(operation: Detail.Operation) []const u8 {
         .free => "free the block",
         .trim => "trim the pools",
         .grow => "grow a pool",
+        .save => "save",
+        .verify => "verify",
     };
 }
 

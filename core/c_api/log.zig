@@ -91,7 +91,10 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         .reload => try writer.print("reloaded {d} bytes", .{event.bytes}),
         .unload => try writer.print("unloaded {d} bytes", .{event.bytes}),
         .deallocate => try writer.print("deallocated {d} bytes", .{event.bytes}),
-        .retire => try writer.print("unmapped {d} bytes", .{event.bytes}),
+        .retire => {
+            try writer.print("unmapped {d} bytes", .{event.bytes});
+            if (event.faulted) try writer.writeAll(", of which some could not be read");
+        },
         .flush => try writer.print("flushed {d} bytes", .{event.bytes}),
         .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
         .alloc => try writer.print("handed out a block of {d} bytes", .{event.bytes}),
@@ -108,10 +111,12 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
             })
         else
             try writer.print("refusing {d} bytes", .{event.bytes}),
-        .none, .find, .acquire, .release, .write, .stats, .log => {
+        .save => try writer.print("saved {d} bytes", .{event.bytes}),
+        .none, .find, .acquire, .release, .write, .stats, .log, .verify => {
             try writer.writeAll(@tagName(event.operation));
         },
     }
-    if (event.file_name.len > 0) try writer.print(" of '{s}'", .{event.file_name});
+    const preposition = if (event.operation == .save) "to" else "of";
+    if (event.file_name.len > 0) try writer.print(" {s} '{s}'", .{ preposition, event.file_name });
     try writer.print(" (allocated {d} of {d} bytes)", .{ event.allocated, event.limit });
 }

@@ -28,7 +28,8 @@ fn open(
     else
         .{};
     const known = types.open_populate | types.open_gate_atomic | types.open_track_views |
-        types.open_poison | types.open_guard_pages;
+        types.open_poison | types.open_guard_pages |
+        types.open_fault_guard;
     if (given.flags & ~known != 0) {
         return call.invalid("flags has bits that this version of the library does not know");
     }
@@ -38,6 +39,7 @@ fn open(
         .track_views = given.flags & types.open_track_views != 0,
         .poison = given.flags & types.open_poison != 0,
         .guard_pages = given.flags & types.open_guard_pages != 0,
+        .guard = given.flags & types.open_fault_guard != 0,
     };
     if (given.dimension_count != 0) core.dimension_count = given.dimension_count;
     if (given.capacity != 0) core.capacity = given.capacity;

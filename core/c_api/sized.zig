@@ -13,7 +13,7 @@ const types = @import("types.zig");
 fn sizeFirst(comptime T: type) u32 {
     return switch (T) {
         types.Error => 5512,
-        types.Capabilities => 32,
+        types.Capabilities => 40,
         types.DimensionSpec => 24,
         types.ManagerOptions => 56,
         types.Layer => 552,
@@ -26,6 +26,10 @@ fn sizeFirst(comptime T: type) u32 {
         types.Stats => 104,
         types.DimensionStats => 4280,
         types.Memory => 40,
+        types.SaveOptions => 40,
+        types.Array => 296,
+        types.VerifyOptions => 48,
+        types.Verification => 96,
         else => @compileError("not a sized struct: " ++ @typeName(T)),
     };
 }

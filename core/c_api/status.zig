@@ -20,6 +20,8 @@ pub fn of(err: Detail.Error) types.Status {
         error.BadFormat => .format,
         error.Faulted => .faulted,
         error.PoolCorruption => .pool_corruption,
+        error.DiskFull => .disk_full,
+        error.Cancelled => .cancelled,
     };
 }
 

@@ -9,6 +9,7 @@ const Detail = @import("../Detail.zig");
 const Dimension = @import("../Dimension.zig");
 const Generation = @import("../Generation.zig");
 const Layers = @import("../Layers.zig");
+const Changes = @import("../Verification.zig").Changes;
 const dtype = @import("../dtype.zig");
 const formats = @import("../formats.zig");
 
@@ -38,8 +39,26 @@ pub const open_gate_atomic: u32 = 2;
 pub const open_track_views: u32 = 4;
 pub const open_poison: u32 = 8;
 pub const open_guard_pages: u32 = 16;
+pub const open_fault_guard: u32 = 32;
 
 pub const write_any_thread: u32 = 1;
+
+pub const save_checksums: u32 = 1;
+
+pub const verify_checksums: u32 = 1;
+
+pub const change_grown: u32 = change("grown");
+pub const change_shrunk: u32 = change("shrunk");
+pub const change_rewritten: u32 = change("rewritten");
+pub const change_replaced: u32 = change("replaced");
+pub const change_gone: u32 = change("gone");
+pub const change_corrupt: u32 = change("corrupt");
+
+fn change(comptime name: []const u8) u32 {
+    var changes: Changes = .{};
+    @field(changes, name) = true;
+    return @bitCast(changes);
+}
 
 /// C: memmgr_status, MEMMGR_OK and MEMMGR_ERR_…
 pub const Status = enum(i32) {
@@ -59,6 +78,8 @@ pub const Status = enum(i32) {
     format = 13,
     faulted = 14,
     pool_corruption = 15,
+    disk_full = 16,
+    cancelled = 17,
 };
 
 /// C: MEMMGR_OPERATION_…
@@ -126,6 +147,8 @@ pub const Capabilities = extern struct {
     granularity: u64 = 0,
     atomic_placement: u32 = 0,
     system_code_kind: u32 = 0,
+    fault_guard: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_log_record
@@ -304,4 +327,64 @@ pub const Memory = extern struct {
     mapped: u64 = 0,
     resident: u64 = 0,
     private_dirty: u64 = 0,
+};
+
+/// C: memmgr_progress_function
+pub const ProgressFunction = fn (
+    done: u64,
+    total: u64,
+    user: ?*anyopaque,
+) callconv(.c) i32;
+
+/// C: memmgr_save_options
+pub const SaveOptions = extern struct {
+    struct_size: u32 = @sizeOf(SaveOptions),
+    format: u32 = 0,
+    flags: u32 = 0,
+    reserved: u32 = 0,
+    manifest: ?[*:0]const u8 = null,
+    progress: ?*const ProgressFunction = null,
+    user: ?*anyopaque = null,
+};
+
+/// C: memmgr_array
+pub const Array = extern struct {
+    struct_size: u32 = @sizeOf(Array),
+    dtype: u32 = 0,
+    order: u32 = 0,
+    rank: u32 = 0,
+    name: ?[*:0]const u8 = null,
+    data: ?*const anyopaque = null,
+    length: u64 = 0,
+    shape: [rank_max]u64 = @splat(0),
+};
+
+/// C: memmgr_verify_options
+pub const VerifyOptions = extern struct {
+    struct_size: u32 = @sizeOf(VerifyOptions),
+    flags: u32 = 0,
+    manifest: ?[*:0]const u8 = null,
+    progress: ?*const ProgressFunction = null,
+    user: ?*anyopaque = null,
+    corrupt_layers: ?[*]u32 = null,
+    corrupt_capacity: usize = 0,
+};
+
+/// C: memmgr_verification
+pub const Verification = extern struct {
+    struct_size: u32 = @sizeOf(Verification),
+    changes: u32 = 0,
+    generation: u64 = 0,
+    old_device: u64 = 0,
+    old_inode: u64 = 0,
+    old_size: u64 = 0,
+    old_mtime_ns: i64 = 0,
+    new_device: u64 = 0,
+    new_inode: u64 = 0,
+    new_size: u64 = 0,
+    new_mtime_ns: i64 = 0,
+    checked_count: u32 = 0,
+    unchecked_count: u32 = 0,
+    corrupt_count: u32 = 0,
+    reserved: u32 = 0,
 };

@@ -77,12 +77,16 @@ fn end(call: *Call, handle: ?*types.Manager, write: ?*types.Write) Call.Error!vo
     const token: Token = @bitCast(held.token[1]);
     const forks = target.manager.forks.load(.monotonic);
     if (!token.isOurs(forks)) return call.invalid("the write is not one that this manager began");
-    // One of a parent process is ended there.
-    if (token.forks == forks) {
-        const thread = os.threadId();
-        try dimension.endWrite(target.handle, thread, token.slot, held.generation, &call.detail);
-    }
+    const outcome = if (token.forks == forks)
+        dimension.endWrite(target.handle, os.threadId(), token.slot, held.generation, &call.detail)
+    else {}; // one of a parent process is ended there
+    outcome catch |err| switch (err) {
+        // It has ended all the same.
+        error.Faulted => {},
+        else => return err,
+    };
     held.data = null;
     held.length = 0;
     held.token = .{ 0, 0 };
+    return outcome;
 }

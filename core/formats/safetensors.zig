@@ -74,9 +74,12 @@ fn parse(
     var count: Layers.Count = .{};
     try entries.init(input, detail);
     while (try entries.next()) |spec| count.add(spec);
+    const notes = entries.notes;
+    count.note_bytes = notes.len;
 
     var builder: Layers.Builder = try .init(gpa, count, detail);
     errdefer builder.deinit();
+    @memcpy(builder.notes, notes);
     try entries.init(input, detail);
     while (try entries.next()) |spec| builder.add(spec);
     return builder.finish(rules);
@@ -90,7 +93,8 @@ const Entries = struct {
     /// One bit a level; four levels are the most that is ever open.
     scanner_memory: [512]u8,
     scanner_allocator: std.heap.FixedBufferAllocator,
-    metadata_seen: bool,
+    /// The object of __metadata__, as it stands in the header, once it was met.
+    notes: []const u8,
     /// The layer that is being read, for errors.
     name: []const u8,
     // What of a layer cannot be pointed at in the header itself.
@@ -106,7 +110,7 @@ const Entries = struct {
             entries.scanner_allocator.allocator(),
             input.header,
         );
-        entries.metadata_seen = false;
+        entries.notes = "";
         entries.name = "";
         try entries.expect(.object_begin, "header is not a JSON object");
     }
@@ -119,9 +123,8 @@ const Entries = struct {
                 entries.name = name;
                 return try entries.layer();
             }
-            if (entries.metadata_seen) return entries.fail("__metadata__ is there twice");
-            entries.metadata_seen = true;
-            try entries.skipMetadata();
+            if (entries.notes.len != 0) return entries.fail("__metadata__ is there twice");
+            entries.notes = try entries.object();
         }
         try entries.expect(.end_of_document, "something follows the header's object");
         return null;
@@ -179,12 +182,14 @@ const Entries = struct {
         return spec;
     }
 
-    /// Free text of the writer's, checked to be what it should be and not kept.
-    fn skipMetadata(entries: *Entries) Detail.Error!void {
+    /// Free text of the writer's, checked to be what it should be and kept as it is.
+    fn object(entries: *Entries) Detail.Error![]const u8 {
         const reason = "__metadata__ is not an object of strings";
         try entries.expect(.object_begin, reason);
+        const header = entries.input.header;
+        const start = entries.scanner.cursor - 1;
         while (true) switch (try entries.token()) {
-            .object_end => return,
+            .object_end => return header[start..entries.scanner.cursor],
             .string,
             .partial_string,
             .partial_string_escaped_1,

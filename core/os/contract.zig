@@ -195,6 +195,36 @@ test "only a shared write reaches the file" {
     try expectFile(bytes, file.path);
 }
 
+test "zeros take the place of what cannot be read, and are restored as it would have been" {
+    if (!os.capabilities().fault_guard) return error.SkipZigTest;
+    const room: Room = try .init();
+    defer room.deinit();
+    const page = os.pageSize();
+    const bytes = try pattern(4 * page);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    const slot = room.slots[1];
+    const pages = slot.base[0..bytes.len];
+    for (std.enums.values(os.Sharing)) |sharing| {
+        const placement = try place(slot, file.path, bytes.len, sharing);
+        var code: i64 = 0;
+        // Twice, as by two threads, and then from an earlier page on.
+        for ([_]usize{ 2 * page + 7, 3 * page, page }) |offset| {
+            try os.zero(pages, offset, placement.writable(), &code);
+            const from = std.mem.alignBackward(usize, offset, page);
+            try testing.expect(std.mem.allEqual(u8, pages[from..], 0));
+        }
+        if (placement.writable()) pages[pages.len - 1] = 1;
+        try restore(placement);
+    }
+    // Nothing of it has reached the file.
+    try expectFile(bytes, file.path);
+    const placement = try place(slot, file.path, bytes.len, .shared_read);
+    try testing.expectEqualSlices(u8, bytes, pages);
+    try restore(placement);
+}
+
 test "committed memory is zero each time" {
     const room: Room = try .init();
     defer room.deinit();
@@ -467,6 +497,69 @@ test "the exit hook is called once per thread, with the last argument" {
     try testing.expectEqual(0 + 1 + 41 + 1, exit_sum.load(.monotonic));
 }
 
+/// The name of another file in the same folder.
+fn sibling(path: []const u8, suffix: []const u8) ![:0]u8 {
+    return std.mem.concatWithSentinel(testing.allocator, u8, &.{ path, suffix }, 0);
+}
+
+test "a new file is written, read, made durable, and takes another's name" {
+    const file: TempFile = try .create("old");
+    defer file.deinit();
+    const name = try sibling(file.path, ".new");
+    defer testing.allocator.free(name);
+    var code: i64 = 0;
+    try testing.expectError(error.System, os.identifyPath(name, .itself, &code));
+    try testing.expect(os.isMissingCode(code) and !os.isExistsCode(code));
+
+    const bytes = try pattern(3 * os.pageSize() + 1);
+    defer testing.allocator.free(bytes);
+    const created = try os.create(name, file.path, &code);
+    {
+        defer os.close(created);
+        try testing.expectError(error.System, os.create(name, null, &code));
+        try testing.expect(os.isExistsCode(code) and !os.isMissingCode(code));
+        try os.allocate(created, bytes.len, &code);
+        try os.writeAt(created, bytes[5..], 5, &code);
+        try os.writeAt(created, bytes[0..5], 0, &code);
+        const back = try testing.allocator.alloc(u8, bytes.len);
+        defer testing.allocator.free(back);
+        try testing.expectEqual(bytes.len, try os.readAt(created, back, 0, &code));
+        try testing.expectEqualSlices(u8, bytes, back);
+        try os.syncFile(created, &code);
+    }
+    const identity = try os.identifyPath(name, .itself, &code);
+    try testing.expect(identity.regular and !identity.link);
+    try testing.expectEqual(bytes.len, identity.size);
+    try os.rename(name, file.path, &code);
+    try os.syncFolder(file.path, &code);
+    try expectFile(bytes, file.path);
+    const handle = try os.open(file.path, .read, &code);
+    defer os.close(handle);
+    try testing.expectEqual(identity.inode, (try os.identify(handle, &code)).inode);
+    try testing.expectError(error.System, os.identifyPath(name, .followed, &code));
+    os.remove(name);
+}
+
+test "more than the disk has is an error that says so" {
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const name = try sibling(file.path, ".new");
+    defer testing.allocator.free(name);
+    var code: i64 = 0;
+    const created = try os.create(name, null, &code);
+    defer os.remove(name);
+    defer os.close(created);
+    // Where files have no blocks that could be asked for, only the writes find out. Wine has one
+    // code for files that are too large and for too little memory.
+    os.allocate(created, 1 << 60, &code) catch
+        return testing.expect(os.isSpaceCode(code) or os.isMemoryCode(code));
+}
+
+/// Stands before the handlers of whoever runs the tests, and leaves everything to them.
+fn expectNoFault(_: os.Fault) bool {
+    return false;
+}
+
 /// Makes one call and undoes it.
 fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: *i64) !void {
     const slot = room.slots[0];
@@ -511,6 +604,12 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             if (call == .flush) try os.flush(placement, code);
             if (call == .populate) try os.populate(placement, true, code);
         },
+        .catch_faults => try os.catchFaults(expectNoFault, code),
+        .zero => {
+            const placement = try os.place(slot, file, size, .shared_write, code);
+            defer restore(placement) catch unreachable;
+            try os.zero(slot.base[0..size], 0, true, code);
+        },
         .memory_use => _ = try os.memoryUse(slot.base, slot.size, code),
         .open => os.close(try os.open(path, .read, code)),
         .identify => _ = try os.identify(file, code),
@@ -519,7 +618,31 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             _ = try os.readAt(file, &byte, 0, code);
         },
         .fill => try os.fill(file, size, code),
+        .identify_path => _ = try os.identifyPath(path, .followed, code),
+        .create, .allocate, .write, .sync_file, .rename => {
+            const name = try sibling(std.mem.span(path), ".new");
+            defer testing.allocator.free(name);
+            const created = try os.create(name, path, code);
+            defer os.remove(name);
+            {
+                defer os.close(created);
+                if (call == .allocate) try os.allocate(created, size, code);
+                if (call == .write) try os.writeAt(created, "bytes", 0, code);
+                if (call == .sync_file) try os.syncFile(created, code);
+            }
+            if (call == .rename) {
+                const other = try sibling(name, "er");
+                defer testing.allocator.free(other);
+                try os.rename(name, other, code);
+                os.remove(other);
+            }
+        },
+        .sync_folder => try os.syncFolder(std.mem.span(path), code),
     }
+}
+
+fn isGuard(call: os.Call) bool {
+    return call == .catch_faults or call == .zero;
 }
 
 test "every call fails when told to, with the code told, and leaves nothing behind" {
@@ -535,6 +658,7 @@ test "every call fails when told to, with the code told, and leaves nothing behi
     defer os.simulated.clear();
 
     for (std.enums.values(os.Call)) |call| {
+        if (isGuard(call) and !os.capabilities().fault_guard) continue;
         os.simulated.clear();
         // A restore that failed is made good below, by one that must not.
         const times: u32 = if (call == .restore) 1 else 2;

@@ -8,10 +8,10 @@ const std = @import("std");
 const darwin = std.c;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
+const signals = @import("signals.zig");
 
 const c = struct {
     extern "c" fn fcntl(fd: c_int, command: c_int, ...) c_int;
-    extern "c" fn fsync(fd: c_int) c_int;
     extern "c" fn mincore(address: [*]const u8, size: usize, vector: [*]Mincore) c_int;
     extern "c" fn clock_gettime_nsec_np(clock: darwin.clockid_t) u64;
     extern "c" fn pthread_threadid_np(thread: ?*anyopaque, id: *u64) c_int;
@@ -28,11 +28,16 @@ pub const File = posix.File;
 pub const code_is_directory = posix.code_is_directory;
 pub const code_not_mappable = posix.code_not_mappable;
 pub const code_short_read = posix.code_short_read;
+pub const code_is_link = posix.code_is_link;
 
 pub const pageSize = posix.pageSize;
 pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
+pub const isSpaceCode = posix.isSpaceCode;
+pub const isMissingCode = posix.isMissingCode;
+pub const isExistsCode = posix.isExistsCode;
+pub const isFaultCode = posix.isFaultCode;
 pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
@@ -42,6 +47,10 @@ pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
 pub const readAt = posix.readAt;
+pub const writeAt = posix.writeAt;
+pub const rename = posix.rename;
+pub const syncFolder = posix.syncFolder;
+pub const remove = posix.remove;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -49,7 +58,12 @@ pub const heap = posix.heap;
 // Machine ---------------------------------------------------------------------------------------
 
 pub fn capabilities() os.Capabilities {
-    return .{ .process_barrier = false, .atomic_placement = true, .codes_are_errno = true };
+    return .{
+        .process_barrier = false,
+        .atomic_placement = true,
+        .codes_are_errno = true,
+        .fault_guard = true,
+    };
 }
 
 pub fn nowNs() u64 {
@@ -152,11 +166,7 @@ pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!v
 pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
     const file = placement.flush_file orelse return;
     try posix.sync(placement, code);
-    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
-    // Network file systems do not have it, and do in `fsync` what they can.
-    while (c.fsync(file) != 0) {
-        if (!posix.interrupted()) return posix.refused(code);
-    }
+    try syncFile(file, code);
 }
 
 /// On macOS this only moves pages to where the system takes them first: no byte can be lost.
@@ -196,11 +206,44 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
     return use;
 }
 
+// Faults ----------------------------------------------------------------------------------------
+
+/// libSystem's `mmap` is the system call and nothing else.
+pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+    const from = std.mem.alignBackward(usize, offset, pageSize());
+    const prot = posix.protection(writable);
+    _ = try posix.map(pages.ptr + from, pages.len - from, prot, posix.replacing, posix.no_tag, code);
+}
+
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+
+/// What a signal says of a page; null if it was sent. A store to a page that may only be read is
+/// the same SIGBUS as a page that cannot be read.
+fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
+    const not_mapped = 1; // SEGV_MAPERR
+    if (wasSent(info)) return null;
+    const errno: darwin.E = switch (signal) {
+        .BUS => .IO,
+        .SEGV => if (info.code == not_mapped) .FAULT else return null,
+        else => return null,
+    };
+    return .{ .address = @intFromPtr(info.addr), .code = @backingInt(errno) };
+}
+
+fn wasSent(info: *const signals.Info) bool {
+    const user = 0x10001; // SI_USER, the first of those that are sent
+    return info.code <= 0 or info.code >= user;
+}
+
 // Files -----------------------------------------------------------------------------------------
 
 pub fn identify(file: File, code: *i64) os.Error!os.Identity {
     var status: darwin.Stat = undefined;
     if (darwin.fstat(file, &status) != 0) return posix.refused(code);
+    return identityOf(status);
+}
+
+fn identityOf(status: darwin.Stat) os.Identity {
     const mtime = status.mtime();
     return .{
         .device = @as(u32, @bitCast(status.dev)),
@@ -209,6 +252,7 @@ pub fn identify(file: File, code: *i64) os.Error!os.Identity {
         .mtime_ns = mtime.sec *| std.time.ns_per_s +| mtime.nsec,
         .regular = darwin.S.ISREG(status.mode),
         .directory = darwin.S.ISDIR(status.mode),
+        .link = darwin.S.ISLNK(status.mode),
     };
 }
 
@@ -219,6 +263,60 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
     const block_size = 512;
     const has_holes = @as(u64, @intCast(status.blocks)) *| block_size < size;
     return posix.fillHoles(file, size, has_holes, code);
+}
+
+fn statusAt(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!darwin.Stat {
+    var status: darwin.Stat = undefined;
+    const flags: u32 = switch (link) {
+        .itself => darwin.AT.SYMLINK_NOFOLLOW,
+        .followed => 0,
+    };
+    if (darwin.fstatat(darwin.AT.FDCWD, path, &status, flags) != 0) return posix.refused(code);
+    return status;
+}
+
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
+    return identityOf(try statusAt(path, link, code));
+}
+
+pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
+    const permissions: ?posix.Permissions = if (like) |other| like: {
+        const status = try statusAt(other, .itself, code);
+        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
+    } else null;
+    return posix.create(path, permissions, code);
+}
+
+/// fstore_t of <sys/fcntl.h>.
+const Preallocation = extern struct {
+    flags: c_uint = allocate_all,
+    mode: c_int = from_end_of_file,
+    offset: i64 = 0,
+    length: i64,
+    allocated: i64 = 0,
+
+    const allocate_all = 4;
+    const from_end_of_file = 3;
+};
+
+pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(size, code);
+    var request: Preallocation = .{ .length = @intCast(size) };
+    while (c.fcntl(file, darwin.F.PREALLOCATE, &request) == -1) {
+        if (posix.interrupted()) continue;
+        const err = posix.refused(code);
+        if (posix.isSpaceCode(code.*)) return err;
+        // A file system that cannot.
+        code.* = 0;
+        return;
+    }
+}
+
+/// `fsync` alone leaves the bytes in the device's own cache.
+pub fn syncFile(file: File, code: *i64) os.Error!void {
+    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
+    // Network file systems do not have it, and do in `fsync` what they can.
+    try posix.syncFile(file, code);
 }
 
 // Threads ---------------------------------------------------------------------------------------

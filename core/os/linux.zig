@@ -9,16 +9,22 @@ const std = @import("std");
 const linux = std.os.linux;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
+const signals = @import("signals.zig");
 
 pub const File = posix.File;
 pub const code_is_directory = posix.code_is_directory;
 pub const code_not_mappable = posix.code_not_mappable;
 pub const code_short_read = posix.code_short_read;
+pub const code_is_link = posix.code_is_link;
 
 pub const pageSize = posix.pageSize;
 pub const granularity = posix.pageSize;
 pub const describe = posix.describe;
 pub const isMemoryCode = posix.isMemoryCode;
+pub const isSpaceCode = posix.isSpaceCode;
+pub const isMissingCode = posix.isMissingCode;
+pub const isExistsCode = posix.isExistsCode;
+pub const isFaultCode = posix.isFaultCode;
 pub const unreserve = posix.unreserve;
 pub const unreserveArena = posix.unreserve;
 pub const take = posix.take;
@@ -28,6 +34,11 @@ pub const permanent = posix.permanent;
 pub const open = posix.open;
 pub const close = posix.close;
 pub const readAt = posix.readAt;
+pub const writeAt = posix.writeAt;
+pub const syncFile = posix.syncFile;
+pub const rename = posix.rename;
+pub const syncFolder = posix.syncFolder;
+pub const remove = posix.remove;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -39,6 +50,7 @@ pub fn capabilities() os.Capabilities {
         .process_barrier = barrierRegistered(),
         .atomic_placement = true,
         .codes_are_errno = true,
+        .fault_guard = true,
     };
 }
 
@@ -269,11 +281,58 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
     return use;
 }
 
+// Faults ----------------------------------------------------------------------------------------
+
+/// A system call without libc: what a sanitizer puts in place of its `mmap` is not for handlers.
+pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+    const from = std.mem.alignBackward(usize, offset, pageSize());
+    const rest = pages[from..];
+    const rc = linux.mmap(rest.ptr, rest.len, posix.protection(writable), posix.replacing, -1, 0);
+    switch (linux.errno(rc)) {
+        .SUCCESS => {},
+        else => |errno| {
+            code.* = @backingInt(errno);
+            return error.System;
+        },
+    }
+}
+
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+
+/// What a signal says of a page; null if it was sent, or if the program itself is at fault.
+fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
+    const address_error = 2; // BUS_ADRERR: beyond the end of the file, or the device failed
+    const object_error = 3; // BUS_OBJERR
+    const memory_error = 4; // BUS_MCEERR_AR
+    const not_mapped = 1; // SEGV_MAPERR: what some network file systems answer
+    const errno: linux.E = switch (signal) {
+        .BUS => switch (info.code) {
+            address_error, object_error => .IO,
+            memory_error => .HWPOISON,
+            else => return null,
+        },
+        .SEGV => if (info.code == not_mapped) .FAULT else return null,
+        else => return null,
+    };
+    return .{
+        .address = @intFromPtr(info.fields.sigfault.addr),
+        .code = @backingInt(errno),
+    };
+}
+
+fn wasSent(info: *const signals.Info) bool {
+    return info.code <= 0;
+}
+
 // Files -----------------------------------------------------------------------------------------
 
 fn statusOf(file: File, code: *i64) os.Error!linux.Statx {
+    return statusAt(file, "", linux.AT.EMPTY_PATH, code);
+}
+
+fn statusAt(folder: File, path: [*:0]const u8, flags: u32, code: *i64) os.Error!linux.Statx {
     var status: linux.Statx = undefined;
-    const rc = linux.statx(file, "", linux.AT.EMPTY_PATH, .BASIC_STATS, &status);
+    const rc = linux.statx(folder, path, flags, .BASIC_STATS, &status);
     return switch (linux.errno(rc)) {
         .SUCCESS => status,
         else => |errno| {
@@ -284,7 +343,10 @@ fn statusOf(file: File, code: *i64) os.Error!linux.Statx {
 }
 
 pub fn identify(file: File, code: *i64) os.Error!os.Identity {
-    const status = try statusOf(file, code);
+    return identityOf(try statusOf(file, code));
+}
+
+fn identityOf(status: linux.Statx) os.Identity {
     return .{
         .device = device(status.dev_major, status.dev_minor),
         .inode = status.ino,
@@ -292,6 +354,7 @@ pub fn identify(file: File, code: *i64) os.Error!os.Identity {
         .mtime_ns = status.mtime.sec *| std.time.ns_per_s +| status.mtime.nsec,
         .regular = linux.S.ISREG(status.mode),
         .directory = linux.S.ISDIR(status.mode),
+        .link = linux.S.ISLNK(status.mode),
     };
 }
 
@@ -314,6 +377,38 @@ pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
                 const has_holes = (try statusOf(file, code)).blocks *| block_size < size;
                 return posix.fillHoles(file, size, has_holes, code);
             },
+            else => |errno| {
+                code.* = @backingInt(errno);
+                return error.System;
+            },
+        }
+    }
+}
+
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
+    const flags: u32 = switch (link) {
+        .itself => linux.AT.SYMLINK_NOFOLLOW,
+        .followed => 0,
+    };
+    return identityOf(try statusAt(linux.AT.FDCWD, path, flags, code));
+}
+
+pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
+    const permissions: ?posix.Permissions = if (like) |other| like: {
+        const status = try statusAt(linux.AT.FDCWD, other, linux.AT.SYMLINK_NOFOLLOW, code);
+        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
+    } else null;
+    return posix.create(path, permissions, code);
+}
+
+pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(size, code);
+    while (true) {
+        const rc = linux.fallocate(file, 0, 0, @intCast(size));
+        switch (linux.errno(rc)) {
+            // Not every file system can, nor every emulator.
+            .SUCCESS, .OPNOTSUPP, .NOSYS => return,
+            .INTR => {},
             else => |errno| {
                 code.* = @backingInt(errno);
                 return error.System;

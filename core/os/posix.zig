@@ -27,6 +27,12 @@ const c = struct {
     extern "c" fn pread(fd: c_int, buffer: [*]u8, size: usize, offset: i64) isize;
     extern "c" fn pwrite(fd: c_int, buffer: [*]const u8, size: usize, offset: i64) isize;
     extern "c" fn lseek(fd: c_int, offset: i64, whence: c_int) i64;
+    extern "c" fn fchmod(fd: c_int, mode: std.c.mode_t) c_int;
+    extern "c" fn fchown(fd: c_int, owner: std.c.uid_t, group: std.c.gid_t) c_int;
+    extern "c" fn fsync(fd: c_int) c_int;
+    extern "c" fn getrlimit(resource: c_int, limit: *Limit) c_int;
+    extern "c" fn rename(from: [*:0]const u8, to: [*:0]const u8) c_int;
+    extern "c" fn unlink(path: [*:0]const u8) c_int;
     extern "c" fn pthread_key_create(
         key: *Key,
         destructor: *const fn (*anyopaque) callconv(.c) void,
@@ -69,7 +75,7 @@ pub fn pageSize() usize {
     return std.heap.pageSize();
 }
 
-fn map(
+pub fn map(
     address: ?[*]u8,
     size: usize,
     prot: PROT,
@@ -116,6 +122,18 @@ pub fn clear(slot: os.Slot, tag: c_int, code: *i64) os.Error!void {
     _ = try map(slot.base, slot.size, .{}, flags, tag, code);
 }
 
+pub fn protection(writable: bool) PROT {
+    return .{ .READ = true, .WRITE = writable };
+}
+
+/// For zeroed memory in place of what stands there.
+pub const replacing: MAP = .{
+    .TYPE = .PRIVATE,
+    .ANONYMOUS = true,
+    .NORESERVE = true,
+    .FIXED = true,
+};
+
 pub fn place(
     slot: os.Slot,
     file: File,
@@ -124,7 +142,7 @@ pub fn place(
     code: *i64,
 ) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
-    const prot: PROT = .{ .READ = true, .WRITE = sharing != .shared_read };
+    const prot = protection(sharing != .shared_read);
     const flags: MAP = .{
         .TYPE = switch (sharing) {
             .shared_read, .shared_write => .SHARED,
@@ -143,7 +161,7 @@ pub fn place(
 pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
     std.debug.assert(size > 0 and size <= slot.size);
     const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .FIXED = true };
-    _ = try map(slot.base, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
+    _ = try map(slot.base, size, protection(true), flags, no_tag, code);
     return .{
         .slot = slot,
         .mapped_size = std.mem.alignForward(usize, size, pageSize()),
@@ -167,7 +185,7 @@ pub fn give(base: [*]u8, size: usize, tag: c_int, code: *i64) os.Error!void {
 
 pub fn permanent(size: usize, code: *i64) os.Error![*]u8 {
     const flags: MAP = .{ .TYPE = .PRIVATE, .ANONYMOUS = true, .NORESERVE = true };
-    return map(null, size, .{ .READ = true, .WRITE = true }, flags, no_tag, code);
+    return map(null, size, protection(true), flags, no_tag, code);
 }
 
 // Pages -----------------------------------------------------------------------------------------
@@ -239,6 +257,116 @@ pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) os.Error!usize 
     return done;
 }
 
+// New files -------------------------------------------------------------------------------------
+
+pub const code_is_link: i64 = @backingInt(std.c.E.LOOP);
+
+/// Who may do what with a file.
+pub const Permissions = struct { mode: std.c.mode_t, owner: std.c.uid_t, group: std.c.gid_t };
+
+/// With `like`, made for this user alone and then given those permissions; otherwise with what the
+/// process gives all its files.
+pub fn create(path: [*:0]const u8, like: ?Permissions, code: *i64) os.Error!File {
+    const flags: std.c.O = .{
+        .ACCMODE = .RDWR,
+        .CREAT = true,
+        .EXCL = true,
+        .NOFOLLOW = true,
+        .NOCTTY = true,
+        .CLOEXEC = true,
+    };
+    const mode: std.c.mode_t = if (like == null) 0o666 else 0o600;
+    const file = while (true) {
+        const fd = c.open(path, @bitCast(flags), @as(c_uint, mode));
+        if (fd >= 0) break fd;
+        if (!interrupted()) return refused(code);
+    };
+    if (like) |permissions| setPermissions(file, permissions, code) catch |err| {
+        close(file);
+        remove(path);
+        return err;
+    };
+    return file;
+}
+
+/// Its owner and group as far as this user may give a file away. Rights of a group that it could
+/// not be given go no further than everybody's.
+fn setPermissions(file: File, like: Permissions, code: *i64) os.Error!void {
+    var mode = like.mode & 0o777;
+    const unchanged = std.math.maxInt(std.c.uid_t);
+    if (c.fchown(file, like.owner, like.group) != 0 and
+        c.fchown(file, unchanged, like.group) != 0)
+    {
+        mode &= 0o707 | (mode & 0o007) << 3;
+    }
+    while (c.fchmod(file, mode) != 0) {
+        if (!interrupted()) return refused(code);
+    }
+}
+
+const Limit = extern struct { current: u64, maximum: u64 };
+
+/// A file beyond the process's limit of file sizes would be a signal, which ends a process that
+/// does not expect it.
+pub fn checkSizeLimit(size: u64, code: *i64) os.Error!void {
+    const file_size = 1;
+    var limit: Limit = undefined;
+    if (c.getrlimit(file_size, &limit) != 0 or size <= limit.current) return;
+    code.* = @backingInt(std.c.E.FBIG);
+    return error.System;
+}
+
+pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) os.Error!void {
+    // macOS refuses more than 2 GiB at once.
+    const once_max = 1 << 30;
+    var done: usize = 0;
+    while (done < bytes.len) {
+        const rest = bytes[done..];
+        const position = std.math.cast(i64, offset +| done) orelse {
+            code.* = @backingInt(std.c.E.FBIG);
+            return error.System;
+        };
+        const n = c.pwrite(file, rest.ptr, @min(rest.len, once_max), position);
+        if (n >= 0) done += @intCast(n) else if (!interrupted()) return refused(code);
+    }
+}
+
+pub fn syncFile(file: File, code: *i64) os.Error!void {
+    while (c.fsync(file) != 0) {
+        if (!interrupted()) return refused(code);
+    }
+}
+
+pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) os.Error!void {
+    while (c.rename(from, to) != 0) {
+        if (!interrupted()) return refused(code);
+    }
+}
+
+pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
+    var buffer: [std.c.PATH_MAX]u8 = undefined;
+    const folder = std.fs.path.dirname(path) orelse ".";
+    if (folder.len >= buffer.len) {
+        code.* = @backingInt(std.c.E.NAMETOOLONG);
+        return error.System;
+    }
+    @memcpy(buffer[0..folder.len], folder);
+    buffer[folder.len] = 0;
+    const file = try open(buffer[0..folder.len :0], .read, code);
+    defer close(file);
+    syncFile(file, code) catch |err| {
+        // Some file systems keep names without being asked, and say that they cannot be.
+        if (code.* != @backingInt(std.c.E.INVAL)) return err;
+        code.* = 0;
+    };
+}
+
+pub fn remove(path: [*:0]const u8) void {
+    _ = c.unlink(path);
+}
+
+// Holes -----------------------------------------------------------------------------------------
+
 const seek_data: c_int = if (builtin.os.tag == .linux) 3 else 4;
 const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
 
@@ -270,12 +398,7 @@ fn writeBack(file: File, start: i64, end: i64, code: *i64) os.Error!void {
         const got = try readAt(file, buffer[0..size], @intCast(position), code);
         // The file has become shorter, and is not to be made longer.
         if (got == 0) return;
-        var written: usize = 0;
-        while (written < got) {
-            const rest = buffer[written..got];
-            const n = c.pwrite(file, rest.ptr, rest.len, position + @as(i64, @intCast(written)));
-            if (n >= 0) written += @intCast(n) else if (!interrupted()) return refused(code);
-        }
+        try writeAt(file, buffer[0..got], @intCast(position), code);
         position += @intCast(got);
     }
 }
@@ -299,7 +422,29 @@ pub fn describe(code: i64, buffer: []u8) []const u8 {
 }
 
 pub fn isMemoryCode(code: i64) bool {
-    return code == @backingInt(std.c.E.NOMEM) or code == @backingInt(std.c.E.AGAIN);
+    return isOne(code, &.{ .NOMEM, .AGAIN });
+}
+
+pub fn isSpaceCode(code: i64) bool {
+    return isOne(code, &.{ .NOSPC, .DQUOT, .FBIG });
+}
+
+/// A name in a folder that is none is missing too.
+pub fn isMissingCode(code: i64) bool {
+    return isOne(code, &.{ .NOENT, .NOTDIR });
+}
+
+pub fn isExistsCode(code: i64) bool {
+    return isOne(code, &.{.EXIST});
+}
+
+pub fn isFaultCode(code: i64) bool {
+    return isOne(code, &.{.FAULT});
+}
+
+fn isOne(code: i64, known: []const std.c.E) bool {
+    for (known) |each| if (code == @backingInt(each)) return true;
+    return false;
 }
 
 // Threads ---------------------------------------------------------------------------------------
@@ -440,6 +585,93 @@ test "holes are written without a change to the bytes around them" {
 
 fn hasHole(file: File, size: i64) bool {
     return c.lseek(file, 0, seek_hole) < size;
+}
+
+const Link = struct {
+    extern "c" fn symlink(target: [*:0]const u8, path: [*:0]const u8) c_int;
+    extern "c" fn chmod(path: [*:0]const u8, mode: std.c.mode_t) c_int;
+
+    fn name(file: TempFile, suffix: []const u8) ![:0]u8 {
+        return std.mem.concatWithSentinel(std.testing.allocator, u8, &.{ file.path, suffix }, 0);
+    }
+};
+
+test "a link is known as one, and nothing is created through it" {
+    const file: TempFile = try .create("bytes");
+    defer file.deinit();
+    const link = try Link.name(file, ".link");
+    defer std.testing.allocator.free(link);
+    for ([_][:0]const u8{ file.path, "nowhere" }) |target| {
+        try std.testing.expectEqual(0, Link.symlink(target, link));
+        defer os.remove(link);
+        var code: i64 = 0;
+        const itself = try os.identifyPath(link, .itself, &code);
+        try std.testing.expect(itself.link and !itself.regular);
+        try std.testing.expectError(error.System, os.create(link, null, &code));
+        try std.testing.expect(os.isExistsCode(code));
+        const followed = os.identifyPath(link, .followed, &code);
+        if (target.ptr == file.path.ptr) {
+            try std.testing.expectEqual(5, (try followed).size);
+        } else {
+            try std.testing.expectError(error.System, followed);
+            try std.testing.expect(os.isMissingCode(code));
+        }
+    }
+}
+
+test "a new file has the permissions of the one it is like, and never those that run it" {
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const name = try Link.name(file, ".new");
+    defer std.testing.allocator.free(name);
+    for ([_]std.c.mode_t{ 0o600, 0o640, 0o444, 0o777, 0o4755 }) |mode| {
+        try std.testing.expectEqual(0, Link.chmod(file.path, mode));
+        var code: i64 = 0;
+        const created = try os.create(name, file.path, &code);
+        defer os.remove(name);
+        defer os.close(created);
+        try std.testing.expectEqual(mode & 0o777, try modeOf(created));
+    }
+}
+
+fn modeOf(file: File) !u32 {
+    const stat = try std.Io.File.stat(.{ .handle = file, .flags = .{ .nonblocking = false } }, std.testing.io);
+    return @as(u32, @intCast(stat.permissions.toMode())) & 0o7777;
+}
+
+test "bytes of a mapping that are gone are an error of the write and no signal" {
+    if (contract.emulated()) return error.SkipZigTest;
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const file: TempFile = try .createSparse(2 * pageSize());
+    defer file.deinit();
+    const placement = try contract.place(room.slots[0], file.path, 2 * pageSize(), .shared_read);
+    try file.resize(pageSize());
+    const name = try Link.name(file, ".new");
+    defer std.testing.allocator.free(name);
+    var code: i64 = 0;
+    const created = try os.create(name, null, &code);
+    defer os.remove(name);
+    defer os.close(created);
+    const bytes = placement.slot.base[0 .. 2 * pageSize()];
+    try std.testing.expectError(error.System, os.writeAt(created, bytes, 0, &code));
+    try std.testing.expect(os.isFaultCode(code));
+    try contract.restore(placement);
+}
+
+test "a file beyond the limit of file sizes is refused before the system sends a signal" {
+    const setrlimit = @extern(
+        *const fn (resource: c_int, limit: *const Limit) callconv(.c) c_int,
+        .{ .name = "setrlimit" },
+    );
+    var old: Limit = undefined;
+    try std.testing.expectEqual(0, c.getrlimit(1, &old));
+    try std.testing.expectEqual(0, setrlimit(1, &.{ .current = 4096, .maximum = old.maximum }));
+    defer _ = setrlimit(1, &old);
+    var code: i64 = 0;
+    try checkSizeLimit(4096, &code);
+    try std.testing.expectError(error.System, checkSizeLimit(4097, &code));
+    try std.testing.expect(os.isSpaceCode(code));
 }
 
 test "touching brings pages in and changes no byte" {

@@ -23,10 +23,19 @@ pub const Call = enum {
     populate,
     flush,
     memory_use,
+    catch_faults,
+    zero,
     open,
     identify,
     read,
     fill,
+    identify_path,
+    create,
+    allocate,
+    write,
+    sync_file,
+    rename,
+    sync_folder,
 };
 
 const Rule = struct {
@@ -99,6 +108,7 @@ pub fn Backend(comptime native: type) type {
         pub const code_is_directory: i64 = native.code_is_directory;
         pub const code_not_mappable: i64 = native.code_not_mappable;
         pub const code_short_read: i64 = native.code_short_read;
+        pub const code_is_link: i64 = native.code_is_link;
 
         pub const pageSize = native.pageSize;
         pub const granularity = native.granularity;
@@ -108,10 +118,15 @@ pub fn Backend(comptime native: type) type {
         pub const threadId = native.threadId;
         pub const describe = native.describe;
         pub const isMemoryCode = native.isMemoryCode;
+        pub const isSpaceCode = native.isSpaceCode;
+        pub const isMissingCode = native.isMissingCode;
+        pub const isExistsCode = native.isExistsCode;
+        pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;
         pub const unreserveArena = native.unreserveArena;
         pub const evict = native.evict;
         pub const close = native.close;
+        pub const remove = native.remove;
         pub const futexWait = native.futexWait;
         pub const futexWakeAll = native.futexWakeAll;
         pub const futexWakeOne = native.futexWakeOne;
@@ -191,6 +206,16 @@ pub fn Backend(comptime native: type) type {
             return native.memoryUse(base, size, code);
         }
 
+        pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {
+            try pass(.catch_faults, code);
+            return native.catchFaults(hook, code);
+        }
+
+        pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!void {
+            try pass(.zero, code);
+            return native.zero(pages, offset, writable, code);
+        }
+
         pub fn open(path: [*:0]const u8, access: os.Access, code: *i64) os.Error!File {
             try pass(.open, code);
             return native.open(path, access, code);
@@ -210,6 +235,45 @@ pub fn Backend(comptime native: type) type {
         pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
             try pass(.fill, code);
             return native.fill(file, size, code);
+        }
+
+        pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
+            try pass(.identify_path, code);
+            return native.identifyPath(path, link, code);
+        }
+
+        pub fn create(
+            path: [*:0]const u8,
+            like: ?[*:0]const u8,
+            code: *i64,
+        ) os.Error!File {
+            try pass(.create, code);
+            return native.create(path, like, code);
+        }
+
+        pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+            try pass(.allocate, code);
+            return native.allocate(file, size, code);
+        }
+
+        pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) os.Error!void {
+            try pass(.write, code);
+            return native.writeAt(file, bytes, offset, code);
+        }
+
+        pub fn syncFile(file: File, code: *i64) os.Error!void {
+            try pass(.sync_file, code);
+            return native.syncFile(file, code);
+        }
+
+        pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) os.Error!void {
+            try pass(.rename, code);
+            return native.rename(from, to, code);
+        }
+
+        pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
+            try pass(.sync_folder, code);
+            return native.syncFolder(path, code);
         }
 
         comptime {

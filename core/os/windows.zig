@@ -20,6 +20,7 @@ pub const File = *anyopaque;
 pub const code_is_directory: i64 = win.error_directory_not_supported;
 pub const code_not_mappable: i64 = win.error_bad_file_type;
 pub const code_short_read: i64 = win.error_handle_eof;
+pub const code_is_link: i64 = win.error_stopped_on_symlink;
 
 /// The failure of the call just made: its code, and the error to return.
 fn refused(code: *i64) Error {
@@ -44,6 +45,7 @@ const Machine = struct {
     placeholders: ?Placeholders,
     addresses: ?Addresses,
     prefetch: ?*const win.PrefetchVirtualMemory,
+    code_of_status: ?*const win.RtlNtStatusToDosError,
     /// Where each thread keeps its exit hook's argument; null if the process has no room left.
     exit_index: ?u32,
 
@@ -69,6 +71,11 @@ const Machine = struct {
             .placeholders = Placeholders.find(info.allocation_granularity),
             .addresses = Addresses.find(),
             .prefetch = lookUp("kernel32.dll", win.PrefetchVirtualMemory, "PrefetchVirtualMemory"),
+            .code_of_status = lookUp(
+                "ntdll.dll",
+                win.RtlNtStatusToDosError,
+                "RtlNtStatusToDosError",
+            ),
             .exit_index = findExitIndex(),
         };
         return 1;
@@ -94,6 +101,8 @@ pub fn capabilities() os.Capabilities {
         .process_barrier = !machine.wine,
         .atomic_placement = machine.placeholders != null,
         .codes_are_errno = false,
+        // Without placeholders another thread could take the addresses in between.
+        .fault_guard = machine.placeholders != null,
     };
 }
 
@@ -153,6 +162,32 @@ pub fn isMemoryCode(code: i64) bool {
         // A slot's addresses were taken by another thread: see `Reservations`.
         win.error_invalid_address,
         => true,
+        else => false,
+    };
+}
+
+pub fn isSpaceCode(code: i64) bool {
+    return switch (code) {
+        win.error_handle_disk_full,
+        win.error_disk_full,
+        win.error_file_too_large,
+        win.error_disk_quota_exceeded,
+        => true,
+        else => false,
+    };
+}
+
+pub fn isMissingCode(code: i64) bool {
+    return code == win.error_file_not_found or code == win.error_path_not_found;
+}
+
+pub fn isExistsCode(code: i64) bool {
+    return code == win.error_file_exists or code == win.error_already_exists;
+}
+
+pub fn isFaultCode(code: i64) bool {
+    return switch (code) {
+        win.error_noaccess, win.error_swaperror, win.error_invalid_user_buffer => true,
         else => false,
     };
 }
@@ -234,8 +269,25 @@ const Placeholders = struct {
 
     fn restore(api: Placeholders, placement: os.Placement, code: *i64) Error!void {
         const base = placement.slot.base;
-        if (placement.sharing == null) return split(base, placement.mapped_size, code);
+        const region = regionAt(base);
+        // `zero` has emptied it and could not go on.
+        if (region.state == win.mem_reserve) return;
+        if (region.type == win.mem_private) return split(base, placement.mapped_size, code);
         if (api.unmap(win.this_process, base, win.mem_preserve_placeholder) == 0)
+            return refused(code);
+    }
+
+    /// Takes two calls. In between other threads find nothing at the address, and try again.
+    fn zero(api: Placeholders, pages: []u8, writable: bool, code: *i64) Error!void {
+        const emptied = if (regionAt(pages.ptr).type == win.mem_private)
+            win.VirtualFree(pages.ptr, pages.len, win.mem_release | win.mem_preserve_placeholder)
+        else
+            api.unmap(win.this_process, pages.ptr, win.mem_preserve_placeholder);
+        // Another thread was faster.
+        if (emptied == 0) return;
+        const flags = win.mem_replace_placeholder | win.mem_reserve | win.mem_commit;
+        const protect: u32 = if (writable) win.page_readwrite else win.page_readonly;
+        _ = api.alloc(win.this_process, pages.ptr, pages.len, flags, protect, null, 0) orelse
             return refused(code);
     }
 
@@ -586,6 +638,45 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) Error!os.Use {
     }
 }
 
+// Faults ----------------------------------------------------------------------------------------
+
+var fault_hook: std.atomic.Value(?os.FaultHook) = .init(null);
+var fault_handler: ?*anyopaque = null;
+
+/// The module stays loaded: `findExitIndex` sees to it.
+pub fn catchFaults(hook: os.FaultHook, code: *i64) Error!void {
+    fault_hook.store(hook, .release);
+    const first = 1;
+    const handler = win.AddVectoredExceptionHandler(first, onException) orelse return refused(code);
+    if (fault_handler) |earlier| _ = win.RemoveVectoredExceptionHandler(earlier);
+    fault_handler = handler;
+}
+
+fn onException(exception: *win.ExceptionPointers) callconv(.winapi) i32 {
+    const last_error = win.GetLastError();
+    defer win.SetLastError(last_error);
+    const record = exception.record;
+    const code: u32 = switch (record.status) {
+        win.status_in_page_error => codeOf(@truncate(record.parameters[2])),
+        win.status_access_violation => 0,
+        else => return win.exception_continue_search,
+    };
+    const fault: os.Fault = .{ .address = record.parameters[1], .code = code };
+    const healed = fault_hook.load(.acquire).?(fault);
+    return if (healed) win.exception_continue_execution else win.exception_continue_search;
+}
+
+fn codeOf(status: u32) u32 {
+    const convert = Machine.get().code_of_status orelse return win.error_swaperror;
+    return convert(status);
+}
+
+/// What is mapped is replaced as a whole.
+pub fn zero(pages: []u8, _: usize, writable: bool, code: *i64) Error!void {
+    const api = Machine.get().placeholders orelse return fail(code, win.error_not_supported);
+    return api.zero(pages, writable, code);
+}
+
 // Files -----------------------------------------------------------------------------------------
 
 /// Shares everything, as files are shared elsewhere, and opens directories, so that `identify` can
@@ -753,12 +844,97 @@ fn writeZeros(file: File, start: u64, end: u64, code: *i64) Error!void {
     const zeros: [2048]u8 = @splat(0);
     var position = start;
     while (position < end) {
-        var overlapped: win.Overlapped = .at(position);
-        var written: u32 = 0;
-        const count: u32 = @intCast(@min(end - position, zeros.len));
-        if (win.WriteFile(file, &zeros, count, &written, &overlapped) == 0) return refused(code);
-        position += written;
+        const size = @min(end - position, zeros.len);
+        try writeAt(file, zeros[0..size], position, code);
+        position += size;
     }
+}
+
+// New files -------------------------------------------------------------------------------------
+
+/// Without any access to its bytes, which need not be this user's.
+pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) Error!os.Identity {
+    const room = try fullPath(path, code);
+    defer heap.free(room);
+    const reparse_flag: u32 = switch (link) {
+        .itself => win.file_flag_open_reparse_point,
+        .followed => 0,
+    };
+    const flags = win.file_flag_backup_semantics | reparse_flag;
+    const share = win.file_share_read | win.file_share_write | win.file_share_delete;
+    const file = win.CreateFileW(extended(room), 0, share, null, win.open_existing, flags, null);
+    if (file == win.invalid_handle) return refused(code);
+    defer close(file.?);
+    var identity = try identify(file.?, code);
+    var tag: win.AttributeTag = undefined;
+    const tag_size = @sizeOf(win.AttributeTag);
+    const class = win.file_attribute_tag_info;
+    if (win.GetFileInformationByHandleEx(file.?, class, &tag, tag_size) != 0 and
+        (tag.tag == win.reparse_tag_symlink or tag.tag == win.reparse_tag_mount_point))
+    {
+        identity.link = true;
+        identity.regular = false;
+    }
+    return identity;
+}
+
+pub fn create(path: [*:0]const u8, _: ?[*:0]const u8, code: *i64) Error!File {
+    const room = try fullPath(path, code);
+    defer heap.free(room);
+    const file = win.CreateFileW(
+        extended(room),
+        win.generic_read | win.generic_write,
+        win.file_share_read | win.file_share_delete,
+        null,
+        win.create_new,
+        win.file_attribute_normal,
+        null,
+    );
+    return if (file == win.invalid_handle) refused(code) else file.?;
+}
+
+/// A file that is not sparse gets its blocks with its size.
+pub fn allocate(file: File, size: u64, code: *i64) Error!void {
+    const bytes: i64 = @intCast(size);
+    const class = win.file_end_of_file_info;
+    if (win.SetFileInformationByHandle(file, class, &bytes, @sizeOf(i64)) == 0) return refused(code);
+}
+
+pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) Error!void {
+    const once_max = 1 << 30;
+    var done: usize = 0;
+    while (done < bytes.len) {
+        const rest = bytes[done..];
+        var overlapped: win.Overlapped = .at(offset +| done);
+        var written: u32 = 0;
+        const count: u32 = @intCast(@min(rest.len, once_max));
+        if (win.WriteFile(file, rest.ptr, count, &written, &overlapped) == 0) return refused(code);
+        done += written;
+    }
+}
+
+pub fn syncFile(file: File, code: *i64) Error!void {
+    if (win.FlushFileBuffers(file) == 0) return refused(code);
+}
+
+/// Not by ReplaceFile, which takes two steps and can leave neither of the two under the name.
+pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
+    const from_room = try fullPath(from, code);
+    defer heap.free(from_room);
+    const to_room = try fullPath(to, code);
+    defer heap.free(to_room);
+    const flags = win.movefile_replace_existing | win.movefile_write_through;
+    if (win.MoveFileExW(extended(from_room), extended(to_room), flags) == 0) return refused(code);
+}
+
+/// The renaming has waited for it.
+pub fn syncFolder(_: [:0]const u8, _: *i64) Error!void {}
+
+pub fn remove(path: [*:0]const u8) void {
+    var code: i64 = 0;
+    const room = fullPath(path, &code) catch return;
+    defer heap.free(room);
+    _ = win.DeleteFileW(extended(room));
 }
 
 // Threads ---------------------------------------------------------------------------------------
@@ -1040,6 +1216,57 @@ test "mapping more than a file has is an error and does not make it grow" {
     try testing.expectEqual(win.error_handle_eof, code);
     try testing.expectEqual(5, (try identify(handle, &code)).size);
     try restore(try place(slot, handle, 5, .shared_write, &code), &code);
+}
+
+test "a page that cannot be read is healed by the hook, and the instruction tried again" {
+    if (!capabilities().fault_guard) return error.SkipZigTest;
+    const Hook = struct {
+        var pages: []u8 = undefined;
+        var faults: [4]os.Fault = undefined;
+        var count: usize = 0;
+        fn heal(fault: os.Fault) bool {
+            faults[count] = fault;
+            count += 1;
+            if (fault.address < @intFromPtr(pages.ptr) or count == faults.len) return false;
+            var ignored: i64 = 0;
+            zero(pages, 0, false, &ignored) catch return false;
+            return true;
+        }
+    };
+    var code: i64 = 0;
+    const size = granularity();
+    const base = try reserve(size, size, &code);
+    defer unreserve(base, size);
+    const slot: os.Slot = .{ .base = base, .size = size, .visible = true };
+    try carve(slot, &code);
+    const file: TempFile = try .create("bytes");
+    defer file.deinit();
+    const handle = try open(file.path, .read, &code);
+    defer close(handle);
+    const placement = try place(slot, handle, 5, .shared_read, &code);
+    Hook.pages = base[0..placement.mapped_size];
+    try catchFaults(Hook.heal, &code);
+    try catchFaults(Hook.heal, &code);
+
+    const device_error = 0xc0000185;
+    const parameters = [_]usize{ 0, @intFromPtr(base) + 3, device_error };
+    win.SetLastError(7);
+    win.RaiseException(win.status_in_page_error, 0, parameters.len, &parameters);
+    try testing.expectEqual(7, win.GetLastError());
+    try testing.expectEqual(1, Hook.count);
+    const io_device = 1117;
+    const expected: os.Fault = .{ .address = parameters[1], .code = io_device };
+    try testing.expectEqual(expected, Hook.faults[0]);
+    try testing.expect(std.mem.allEqual(u8, Hook.pages, 0));
+
+    // Between the two calls of `zero` a thread finds nothing there.
+    try restore(placement, &code);
+    try testing.expectEqual(win.mem_reserve, regionAt(base).state);
+    const violation = [_]usize{ 0, @intFromPtr(base) };
+    const before = Hook.count;
+    win.RaiseException(win.status_access_violation, 0, violation.len, &violation);
+    try testing.expectEqual(before + 1, Hook.count);
+    try testing.expectEqual(0, Hook.faults[before].code);
 }
 
 test "paths longer than 260 characters are opened, and those that are not UTF-8 refused" {

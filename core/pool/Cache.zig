@@ -116,8 +116,6 @@ const Hot = extern struct {
     base: [*]u8,
     granules: usize,
     states: [*]Atomic(Spans.State),
-    /// What is to be added to a multiple of a state's address for that of its block.
-    base_of_states: usize,
     live_states: [*]Atomic(Spans.State),
 };
 
@@ -162,16 +160,14 @@ pub inline fn pop(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
     const top = cell.top.load(.monotonic);
     if (top == cell.bottom) return false;
     const round: *u32 = @ptrFromInt(top - @sizeOf(u32));
-    const state_of_block = &cache.hot.states[round.*];
-    // Two threads may have freed it at the same time: see `dropDoubles`. Otherwise nobody else
-    // looks at its state, so that this is no race, and one instruction with what follows.
-    if (state_of_block.raw != Spans.free_block) return false;
-    // One that was loaded before would need a register more than there are to use freely.
-    cell.top.store(cell.top.load(.monotonic) - @sizeOf(u32), .monotonic);
+    const granule = round.*;
+    const state_of_block = &cache.hot.states[granule];
+    // Two threads may have freed it at the same time: see `dropDoubles`.
+    if (state_of_block.load(.monotonic) != Spans.free_block) return false;
+    cell.top.store(@intFromPtr(round), .monotonic);
     cell.hits.store(cell.hits.load(.monotonic) +% 1, .monotonic);
     state_of_block.store(state, .monotonic);
-    const address = @intFromPtr(state_of_block) *% Spans.granule_size +% cache.hot.base_of_states;
-    out.* = @ptrFromInt(address);
+    out.* = cache.hot.base + @as(usize, granule) * Spans.granule_size;
     return true;
 }
 

@@ -23,7 +23,7 @@ pub const Magazine = extern struct {
 };
 
 comptime {
-    std.debug.assert(@sizeOf(Magazine) == 512);
+    std.debug.assert(@sizeOf(Magazine) == 1024);
 }
 
 base: [*]u8,

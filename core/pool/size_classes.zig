@@ -54,7 +54,7 @@ pub fn roundsOf(class: u32) u32 {
     return std.math.clamp(rounds_bytes / sizeOf(class), 8, rounds_max);
 }
 
-pub const rounds_max = 126;
+pub const rounds_max = 254;
 const rounds_bytes = 256 << 10;
 
 test "R6.3 size_classes: every size up to 64 KiB has the smallest class that holds it" {

@@ -39,6 +39,27 @@ pub fn resize(file: TempFile, size: u64) !void {
     try handle.setLength(io, size);
 }
 
+/// The file has these bytes.
+pub fn expect(file: TempFile, bytes: []const u8) !void {
+    const dir: std.Io.Dir = .cwd();
+    const gpa = std.testing.allocator;
+    const found = try dir.readFileAlloc(io, file.path, gpa, .unlimited);
+    defer gpa.free(found);
+    try std.testing.expectEqualSlices(u8, bytes, found);
+}
+
+/// How many files its folder has.
+pub fn countSiblings(file: TempFile) !usize {
+    var dir = try std.Io.Dir.openDirAbsolute(io, std.fs.path.dirname(file.path).?, .{
+        .iterate = true,
+    });
+    defer dir.close(io);
+    var entries = dir.iterate();
+    var count: usize = 0;
+    while (try entries.next(io)) |_| count += 1;
+    return count;
+}
+
 pub fn deinit(file: TempFile) void {
     std.testing.allocator.free(file.path);
     var folder = file.folder;

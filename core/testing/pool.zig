@@ -406,6 +406,27 @@ test "R5.4 pool: trimmed pools are charged nothing and have hardly a page in mem
     }
 }
 
+test "pool: its own tables are a sixteenth of what is charged, and four bytes for a free block" {
+    if (@import("../os/contract.zig").emulated()) return error.SkipZigTest;
+    for ([_]usize{ 16, 64, 1024, size_classes.size_max }) |size| {
+        var fixture: Fixture = try .open(.{ .pool_limit = 8 << 20 });
+        defer fixture.close();
+        var blocks: std.ArrayList([]u8) = .empty;
+        defer blocks.deinit(testing.allocator);
+        while (fixture.alloc(size)) |block| try blocks.append(testing.allocator, block) else |_| {}
+        const spans = &fixture.manager.pool.spans;
+        const charged = fixture.charged();
+        const tables = spans.arena[spans.count * Spans.spanSize() ..];
+        // Magazines of a thread, and pages that are not full.
+        const slack = 256 << 10;
+        var use = try os.memoryUse(tables.ptr, tables.len, &fixture.detail.code);
+        try testing.expect(use.resident <= charged / 16 + slack);
+        for (blocks.items) |block| try fixture.free(block);
+        use = try os.memoryUse(tables.ptr, tables.len, &fixture.detail.code);
+        try testing.expect(use.resident <= charged / 16 + blocks.items.len * 33 / 8 + slack);
+    }
+}
+
 test "pool: a live block keeps its slab, and only its slab, from being trimmed" {
     var fixture: Fixture = try .open(.{});
     defer fixture.close();
@@ -505,6 +526,8 @@ test "pool: poison marks what is handed out and what is freed" {
 }
 
 test "pool: with guard pages there is no access behind a block, nor to one that was freed" {
+    // It asks the system about memory that must not be touched.
+    if (std.valgrind.runningOnValgrind() > 0) return error.SkipZigTest;
     var fixture: Fixture = try .open(.{ .guard_pages = true });
     defer fixture.close();
     const file: TempFile = try .create("abc");

@@ -191,7 +191,7 @@ test "stress: without the barrier readers do see two stamps (negative control)" 
         }
     };
     const reader = try std.Thread.spawn(.{}, Reader.read, .{&arena});
-    const deadline: Deadline = .in(2 * std.time.ns_per_min);
+    const deadline: Deadline = .in(if (isLong()) 5 * std.time.ns_per_min else 20 * std.time.ns_per_s);
     var round: u64 = 1;
     while (!deadline.passed()) : (round += 1) {
         var detail: Detail = .{};
@@ -205,6 +205,8 @@ test "stress: without the barrier readers do see two stamps (negative control)" 
     }
     arena.stop.store(true, .monotonic);
     reader.join();
+    // A busy machine may not run the two at the same time; the long form insists.
+    if (arena.torn.load(.monotonic) == 0 and !isLong()) return error.SkipZigTest;
     try testing.expect(arena.torn.load(.monotonic) > 0);
 }
 

@@ -13,7 +13,7 @@ BINDINGS = Path(__file__).resolve().parents[2] / "bindings" / "python"
 
 @pytest.fixture
 def build_ffi(monkeypatch: pytest.MonkeyPatch) -> Any:
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", minversion="70.1")
     monkeypatch.syspath_prepend(BINDINGS)
     return importlib.import_module("build_ffi")
 

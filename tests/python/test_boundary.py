@@ -38,6 +38,10 @@ CALLS: dict[str, Callable[[Any], int]] = {
         m, 0, struct("memmgr_dimension_stats"), ffi.NULL
     ),
     "memory": lambda m: lib.memmgr_memory_get(m, 0, struct("memmgr_memory"), ffi.NULL),
+    "save": lambda m: lib.memmgr_dimension_save(m, 0, b"/none/x", ffi.NULL, ffi.NULL),
+    "verify": lambda m: lib.memmgr_dimension_verify(
+        m, 0, ffi.NULL, struct("memmgr_verification"), ffi.NULL
+    ),
     "dump": lambda m: lib.memmgr_dump_json(m, ffi.NULL, 0, ffi.new("size_t *"), ffi.NULL),
 }
 every_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -83,6 +87,22 @@ STRUCTS: dict[str, tuple[str, Callable[[Any, Any], int]]] = {
     "manager_options": (
         "memmgr_manager_options",
         lambda _, s: lib.memmgr_manager_open(s, ffi.new("memmgr_manager **"), ffi.NULL),
+    ),
+    "save_options": (
+        "memmgr_save_options",
+        lambda m, s: lib.memmgr_dimension_save(m, 0, b"/none/x", s, ffi.NULL),
+    ),
+    "array": (
+        "memmgr_array",
+        lambda _, s: lib.memmgr_array_save(b"/none/x", s, 1, ffi.NULL, ffi.NULL),
+    ),
+    "verify_options": (
+        "memmgr_verify_options",
+        lambda m, s: lib.memmgr_dimension_verify(m, 0, s, struct("memmgr_verification"), ffi.NULL),
+    ),
+    "verification": (
+        "memmgr_verification",
+        lambda m, s: lib.memmgr_dimension_verify(m, 0, ffi.NULL, s, ffi.NULL),
     ),
     "capabilities": (
         "memmgr_capabilities",
@@ -168,6 +188,10 @@ def test_null_outputs_and_names(manager: memmgr.Manager, loaded: memmgr.Dimensio
         lib.memmgr_write_begin(handle, 0, 0, 0, null, null),
         lib.memmgr_stats_get(handle, null, null),
         lib.memmgr_dump_json(handle, null, 1, ffi.new("size_t *"), null),
+        lib.memmgr_dimension_save(handle, 0, null, null, null),
+        lib.memmgr_array_save(null, null, 0, null, null),
+        lib.memmgr_array_save(b"/none/x", null, 1, null, null),
+        lib.memmgr_dimension_verify(handle, 0, null, null, null),
         lib.memmgr_manager_open(null, null, null),
         lib.memmgr_view_release(handle, null, null),
         lib.memmgr_write_end(handle, null, null),

@@ -37,6 +37,7 @@ BUILT_INS = {
     "OutOfBoundsError": IndexError,
     "ViewsHeldError": BufferError,
     "WaitTimeoutError": TimeoutError,
+    "DiskFullError": OSError,
     "FileAccessError": OSError,
     "FormatError": ValueError,
     "InvalidArgumentError": ValueError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import time
 import warnings
 from pathlib import Path
@@ -248,6 +249,7 @@ def test_capabilities_and_version() -> None:
     assert capabilities.granularity % capabilities.page_size == 0
     assert capabilities.gate in ("atomic", "asymmetric")
     assert capabilities.system_code_kind in ("errno", "GetLastError")
+    assert capabilities.fault_guard or os.name == "nt"
     assert memmgr.version() == memmgr.__version__
 
 

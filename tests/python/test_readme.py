@@ -144,7 +144,12 @@ def test_every_error_stands_in_the_table() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    ],
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_links_and_paths_lead_somewhere(document: Path) -> None:

@@ -20,6 +20,8 @@ from ._dimension import Dimension
 from ._errors import (
     AllocationError,
     AlreadyLoadedError,
+    CancelledError,
+    DiskFullError,
     FaultedError,
     FileAccessError,
     FormatError,
@@ -40,6 +42,7 @@ from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
 from ._pool import Block
+from ._save import save
 from ._stats import (
     Capabilities,
     DimensionStats,
@@ -50,18 +53,22 @@ from ._stats import (
     capabilities,
     version,
 )
+from ._verify import FileIdentity, Verification
 from ._writer import Writer
 
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
     "Block",
+    "CancelledError",
     "Capabilities",
     "Dimension",
     "DimensionSpec",
     "DimensionStats",
+    "DiskFullError",
     "FaultedError",
     "FileAccessError",
+    "FileIdentity",
     "FormatError",
     "Holder",
     "InvalidAccessError",
@@ -79,10 +86,12 @@ __all__ = [
     "Stats",
     "UnknownDimensionError",
     "UnknownLayerError",
+    "Verification",
     "ViewsHeldError",
     "WaitTimeoutError",
     "Writer",
     "capabilities",
+    "save",
     "version",
 ]
 

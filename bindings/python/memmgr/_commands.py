@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from . import _demo
@@ -136,6 +137,79 @@ def inspect(file: Path, manifest: Path | None, as_json: bool) -> None:
         )
     console.print(table)
     console.print(f"{len(layers)} layers, {format_size(stats.file_size)}")
+
+
+@memmgr.command()
+@click.argument("files", nargs=-1, required=True, type=_existing)
+@click.option("--manifest", type=_existing, help="Of one FILE: its layers, or its checksums.")
+@_json_option
+def verify(files: tuple[Path, ...], manifest: Path | None, as_json: bool) -> None:
+    """Read FILES, and compare their layers with the checksums they were saved with.
+
+    Of a file without checksums only the header is looked at. The exit code is 1 if a file is not
+    what its format demands, cannot be read, or has a layer that is corrupt.
+    """
+    if manifest is not None and len(files) > 1:
+        raise click.UsageError("--manifest is for one file")
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
+    rows = []
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        for path in files:
+            task = progress.add_task(f"reading {path.name}", total=None)
+            hear = partial(_show_progress, progress, task)
+            rows.append(_verify_file(path, manifest, hear))
+            progress.remove_task(task)
+    if as_json:
+        _print_json(rows)
+    else:
+        _print_verified(rows)
+    if any(row["error"] or row["corrupt"] for row in rows):
+        sys.exit(1)
+
+
+def _show_progress(progress: Progress, task: TaskID, done: int, total: int) -> None:
+    progress.update(task, completed=done, total=total)
+
+
+def _verify_file(
+    path: Path, manifest: Path | None, progress: Callable[..., None]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"file": str(path), "format": None, "layers": 0, "checked": 0}
+    row |= {"corrupt": [], "error": None}
+    try:
+        with Manager(1, capacity=max(path.stat().st_size, 1)) as manager:
+            dimension = manager.load(0, path)
+            row["format"] = dimension.stats().format
+            if manifest is not None and row["format"] == "raw":
+                dimension.unload()
+                manager.load(0, path, manifest=manifest)
+            row["layers"] = len(dimension.layers)
+            found = dimension.verify(checksums=True, manifest=manifest, progress=progress)
+            row |= {"checked": found.checked_count, "corrupt": list(found.corrupt_layers)}
+    except (MemmgrError, OSError) as error:
+        row["error"] = str(error)
+    return row
+
+
+def _print_verified(rows: list[dict[str, Any]]) -> None:
+    console = Console()
+    table = Table("file", "format")
+    for heading in ("layers", "checked"):
+        table.add_column(heading, justify="right")
+    table.add_column("found")
+    for row in rows:
+        if row["error"]:
+            found = "not readable"
+        elif row["corrupt"]:
+            found = f"corrupt: {', '.join(row['corrupt'])}"
+        else:
+            found = "good" if row["checked"] else "no checksums"
+        name, counts = Path(row["file"]).name, (str(row["layers"]), str(row["checked"]))
+        table.add_row(name, row["format"] or "", *counts, found)
+    console.print(table)
+    for row in rows:
+        if row["error"]:
+            console.print(row["error"], highlight=False, soft_wrap=True)
 
 
 def _print_json(value: object) -> None:

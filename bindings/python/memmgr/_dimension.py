@@ -32,7 +32,10 @@ from ._pin import VIEW as _VIEW
 from ._pin import keeper as _keeper
 from ._pin import memory
 from ._pin import release as _release
+from ._progress import Listener, Progress
+from ._save import run as _save
 from ._stats import DimensionStats, Memory
+from ._verify import Verification
 from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
 from ._writer import Writer
 
@@ -246,7 +249,8 @@ class Dimension:
         more while both live. Options: as for `Manager.load`; none is taken over from before.
 
         Raises what `Manager.load` does, except AlreadyLoadedError for the dimension itself.
-        NotLoadedError. AlreadyLoadedError: it is the same file, unchanged; mode "ram" takes it.
+        NotLoadedError. AlreadyLoadedError: it is the same file, unchanged; mode "ram" takes it, and
+        so does a dimension of which a page could not be read.
         ViewsHeldError: older versions are still in use. WaitTimeoutError: a writer kept its access.
         """
         self._place(
@@ -281,8 +285,80 @@ class Dimension:
 
     def evict(self) -> None:
         """Drops the dimension's pages from resident memory without disturbing any array: they
-        come back when touched. A hint: `memory` tells what came of it. Raises NotLoadedError."""
+        come back when touched. A hint: `memory` tells what came of it. Raises NotLoadedError,
+        FaultedError."""
         self._call(lib.memmgr_dimension_evict)
+
+    # Files ----------------------------------------------------------------------------------
+
+    def save_as(
+        self,
+        path: Path,
+        *,
+        checksums: bool = False,
+        manifest: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Saves what is loaded, with what writers changed, in its own format: see `memmgr.save`.
+
+        It is held as by an array meanwhile: writers wait, readers and reloads do not. The file it
+        was loaded from is mapped here and is refused, unless it was loaded in mode "ram".
+
+        Raises what `memmgr.save` does, and NotLoadedError. WaitTimeoutError: a writer kept its
+        access. FaultedError: a page of it cannot be read.
+        """
+        options = struct("memmgr_save_options")
+        _save(
+            lambda encoded, paths: self._call(
+                lib.memmgr_dimension_save, encoded, options, paths=paths
+            ),
+            path,
+            options,
+            checksums=checksums,
+            manifest=manifest,
+            progress=progress,
+        )
+
+    def verify(
+        self,
+        *,
+        checksums: bool = False,
+        manifest: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Verification:
+        """What has become of the file since it was loaded, or last flushed; a change is no error.
+
+        A file that was rewritten in place shows through every mapping of it; one that was replaced
+        or deleted stays loaded as it was. Times tell a rewrite only as finely as the system keeps
+        them. Between a write and the `flush` after it no rewrite is told.
+
+        checksums: compare the layers with the checksums they were saved with. The file is read in
+            chunks, the mapping is not; it is held as by an array meanwhile, so that writers wait.
+        manifest: where the checksums are, if not in the file or in the manifest it was loaded with.
+        progress: as for `memmgr.save`.
+
+        Raises NotLoadedError, FileAccessError. With checksums: FormatError, CancelledError,
+        AllocationError, WaitTimeoutError, FaultedError.
+        """
+        options = struct("memmgr_verify_options")
+        c = struct("memmgr_verification")
+        if manifest is not None:
+            name = ffi.new("char[]", encode_path(manifest, "manifest"))
+            options.manifest = name
+        if not checksums:
+            self._call(lib.memmgr_dimension_verify, options, c)
+            return Verification._from(c, ())
+        options.flags = lib.MEMMGR_VERIFY_CHECKSUMS
+        while True:
+            layers = list(self.layers)
+            corrupt = ffi.new("uint32_t[]", len(layers))
+            options.corrupt_layers, options.corrupt_capacity = corrupt, len(layers)
+            generation = self._table().generation.number
+            with Listener(progress, options):
+                self._call(lib.memmgr_dimension_verify, options, c, paths=(manifest,))
+            if c.generation == generation:
+                found = corrupt[0 : c.corrupt_count]
+                return Verification._from(c, [layers[index] for index in found])
 
     # State ----------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
+    "CancelledError",
+    "DiskFullError",
     "FaultedError",
     "FileAccessError",
     "FormatError",
@@ -136,7 +138,8 @@ class AllocationError(MemmgrError):
 
 
 class AlreadyLoadedError(MemmgrError):
-    """The dimension is loaded, or the file is mapped in a way that excludes this load."""
+    """The dimension is loaded, or the file is mapped in a way that excludes this load, or is to be
+    saved over while it is mapped: then `dimension` is the one that maps it."""
 
     status = "already_loaded"
 
@@ -196,7 +199,9 @@ class FormatError(MemmgrError, ValueError):
 
 
 class FaultedError(MemmgrError):
-    """A page of the mapped file could not be read; the dimension needs a reload."""
+    """A page of the mapped file could not be read: `offset` is where, `system_code` why, `layer`
+    the layer that was asked for, or else the one that was being read. The dimension needs a reload.
+    """
 
     status = "faulted"
 
@@ -205,6 +210,18 @@ class PoolCorruptionError(MemmgrError):
     """A block that the pools did not hand out, or that was freed before."""
 
     status = "pool_corruption"
+
+
+class DiskFullError(MemmgrError, OSError):
+    """The disk, a quota or the process's limit of file sizes has no room: see `requested`."""
+
+    status = "disk_full"
+
+
+class CancelledError(MemmgrError):
+    """A `progress` function returned False."""
+
+    status = "cancelled"
 
 
 def _walk(base: type[MemmgrError]) -> Iterator[type[MemmgrError]]:

@@ -79,6 +79,15 @@ class Manager(Pools, Mapping[str, Dimension]):
     track_views: keep track of who holds which array, for `holders` and in errors; each access
         costs several times as much then. A thread that would wait for itself is told at once:
         ViewsHeldError.
+    guard: outlive pages that cannot be read, because a file became shorter or its device failed.
+        Without it the process ends by SIGBUS, as with every mapping. With it zeros stand from that
+        page to the end of the version that is loaded: what is being read ends with them, arrays
+        stay valid, and the next access, `flush`, and the beginning and end of `write` raise
+        FaultedError until `reload` (which takes the same file too) or `unload`. A fault in a
+        version that was replaced already is a warning in the log. A system call that is given such
+        memory fails with EFAULT instead, and no fault is noticed. Signals that are not about a
+        mapped file go to the handlers there are (`faulthandler`); one that is enabled later is put
+        below the guard's by the next open or load. Not to be had everywhere: see `capabilities`.
 
     Raises InvalidArgumentError. LimitExceededError: the regions do not fit the limit, or with
     `populate` the machine. AllocationError: the system refused.
@@ -104,6 +113,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         poison: bool = False,
         guard_pages: bool = False,
         track_views: bool = False,
+        guard: bool = False,
     ) -> None:
         given = locals()
         self._options = {name: given[name] for name in _OPTIONS if name != "dimensions"}
@@ -115,14 +125,14 @@ class Manager(Pools, Mapping[str, Dimension]):
         # C's 0 is the default of a second, so "not at all" is a nanosecond.
         options.read_timeout_ns = nanoseconds(read_timeout, "read_timeout") or 1
         options.flags = choice(_GATE_FLAGS, gate, "gate")
-        if populate:
-            options.flags |= lib.MEMMGR_OPEN_POPULATE
-        if poison:
-            options.flags |= lib.MEMMGR_OPEN_POISON
-        if guard_pages:
-            options.flags |= lib.MEMMGR_OPEN_GUARD_PAGES
-        if track_views:
-            options.flags |= lib.MEMMGR_OPEN_TRACK_VIEWS
+        for flag, asked in (
+            (lib.MEMMGR_OPEN_POPULATE, populate),
+            (lib.MEMMGR_OPEN_POISON, poison),
+            (lib.MEMMGR_OPEN_GUARD_PAGES, guard_pages),
+            (lib.MEMMGR_OPEN_TRACK_VIEWS, track_views),
+            (lib.MEMMGR_OPEN_FAULT_GUARD, guard),
+        ):
+            options.flags |= flag if asked else 0
         # cffi keeps nothing alive for a struct: these names do, until the call is over.
         names: list[Any] = []
         if isinstance(dimensions, int):

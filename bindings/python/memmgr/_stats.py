@@ -187,6 +187,7 @@ class Capabilities:
         granularity: alignment that the system demands of a mapping's address.
         atomic_placement: whether a file is mapped over its region in one step.
         system_code_kind: `"errno"` or `"GetLastError"`, what `system_code` of an error is.
+        fault_guard: whether `Manager(guard=True)` is to be had.
     """
 
     gate: str
@@ -194,6 +195,7 @@ class Capabilities:
     granularity: int
     atomic_placement: bool
     system_code_kind: str
+    fault_guard: bool
 
     @classmethod
     def _from(cls, c: CData) -> Capabilities:
@@ -203,6 +205,7 @@ class Capabilities:
             gate=word(GATES, c.gate),
             atomic_placement=bool(c.atomic_placement),
             system_code_kind=word(CODES, c.system_code_kind),
+            fault_guard=bool(c.fault_guard),
         )
 
 

@@ -5,16 +5,29 @@
 const std = @import("std");
 
 // Codes of GetLastError.
+pub const error_file_not_found = 2;
+pub const error_path_not_found = 3;
 pub const error_not_enough_memory = 8;
 pub const error_out_of_memory = 14;
 pub const error_handle_eof = 38;
+pub const error_not_supported = 50;
+pub const error_handle_disk_full = 39;
+pub const error_file_exists = 80;
+pub const error_disk_full = 112;
+pub const error_already_exists = 183;
 pub const error_bad_file_type = 222;
+pub const error_file_too_large = 223;
 pub const error_more_data = 234;
 pub const error_directory_not_supported = 336;
 pub const error_invalid_address = 487;
+pub const error_stopped_on_symlink = 681;
+pub const error_noaccess = 998;
+pub const error_swaperror = 999;
+pub const error_disk_quota_exceeded = 1295;
 pub const error_no_system_resources = 1450;
 pub const error_working_set_quota = 1453;
 pub const error_commitment_limit = 1455;
+pub const error_invalid_user_buffer = 1784;
 pub const error_not_enough_quota = 1816;
 
 pub const Bool = c_int;
@@ -31,6 +44,7 @@ pub const mem_replace_placeholder = 0x4000;
 pub const mem_decommit = 0x4000;
 pub const mem_release = 0x8000;
 pub const mem_free = 0x10000;
+pub const mem_private = 0x20000;
 pub const mem_reserve_placeholder = 0x40000;
 
 pub const page_noaccess = 0x1;
@@ -47,13 +61,22 @@ pub const generic_write = 0x40000000;
 pub const file_share_read = 0x1;
 pub const file_share_write = 0x2;
 pub const file_share_delete = 0x4;
+pub const create_new = 1;
 pub const open_existing = 3;
+pub const file_flag_open_reparse_point = 0x00200000;
 pub const file_flag_backup_semantics = 0x02000000;
 pub const security_sqos_present = 0x00100000;
 pub const security_anonymous = 0;
 pub const file_type_disk = 1;
 pub const file_attribute_directory = 0x10;
+pub const file_attribute_normal = 0x80;
 pub const file_attribute_sparse = 0x200;
+pub const file_end_of_file_info = 6;
+pub const file_attribute_tag_info = 9;
+pub const reparse_tag_mount_point = 0xa0000003;
+pub const reparse_tag_symlink = 0xa000000c;
+pub const movefile_replace_existing = 0x1;
+pub const movefile_write_through = 0x8;
 pub const duplicate_same_access = 0x2;
 pub const fsctl_query_allocated_ranges = 0x940cf;
 
@@ -158,6 +181,9 @@ pub const FileInformation = extern struct {
     }
 };
 
+/// FILE_ATTRIBUTE_TAG_INFO.
+pub const AttributeTag = extern struct { attributes: u32, tag: u32 };
+
 pub const AllocatedRange = extern struct { offset: u64, length: u64 };
 
 /// Only says where in the file; nothing here is asynchronous.
@@ -173,6 +199,29 @@ pub const Overlapped = extern struct {
     }
 };
 
+pub const status_access_violation = 0xc0000005;
+pub const status_in_page_error = 0xc0000006;
+pub const exception_continue_search = 0;
+pub const exception_continue_execution = -1;
+
+pub const ExceptionRecord = extern struct {
+    status: u32,
+    flags: u32,
+    nested: ?*ExceptionRecord,
+    instruction: ?*anyopaque,
+    parameter_count: u32,
+    /// Of the two above: what was tried, the address, and, of a page, the status of its reading.
+    parameters: [15]usize,
+};
+
+pub const ExceptionPointers = extern struct {
+    record: *ExceptionRecord,
+    context: *anyopaque,
+};
+
+pub const ExceptionHandler = fn (exception: *ExceptionPointers) callconv(.winapi) i32;
+
+pub const RtlNtStatusToDosError = fn (status: u32) callconv(.winapi) u32;
 pub const InitOnce = fn (
     once: *?*anyopaque,
     parameter: ?*anyopaque,
@@ -218,6 +267,10 @@ pub const WaitOnAddress = fn (
 ) callconv(.winapi) Bool;
 pub const WakeByAddress = fn (address: *const anyopaque) callconv(.winapi) void;
 
+pub extern "kernel32" fn AddVectoredExceptionHandler(
+    first: u32,
+    handler: *const ExceptionHandler,
+) callconv(.winapi) ?*anyopaque;
 pub extern "kernel32" fn CloseHandle(handle: *anyopaque) callconv(.winapi) Bool;
 pub extern "kernel32" fn CreateFileMappingW(
     file: *anyopaque,
@@ -236,6 +289,7 @@ pub extern "kernel32" fn CreateFileW(
     flags: u32,
     template: ?*anyopaque,
 ) callconv(.winapi) ?*anyopaque;
+pub extern "kernel32" fn DeleteFileW(path: [*:0]const u16) callconv(.winapi) Bool;
 pub extern "kernel32" fn DeviceIoControl(
     file: *anyopaque,
     control: u32,
@@ -275,6 +329,12 @@ pub extern "kernel32" fn GetCurrentThreadId() callconv(.winapi) u32;
 pub extern "kernel32" fn GetFileInformationByHandle(
     file: *anyopaque,
     information: *FileInformation,
+) callconv(.winapi) Bool;
+pub extern "kernel32" fn GetFileInformationByHandleEx(
+    file: *anyopaque,
+    class: u32,
+    information: *AttributeTag,
+    size: u32,
 ) callconv(.winapi) Bool;
 pub extern "kernel32" fn GetFileType(file: *anyopaque) callconv(.winapi) u32;
 pub extern "kernel32" fn GetFullPathNameW(
@@ -326,6 +386,11 @@ pub extern "kernel32" fn MapViewOfFileEx(
     size: usize,
     base: ?[*]u8,
 ) callconv(.winapi) ?[*]u8;
+pub extern "kernel32" fn MoveFileExW(
+    from: [*:0]const u16,
+    to: [*:0]const u16,
+    flags: u32,
+) callconv(.winapi) Bool;
 pub extern "kernel32" fn MultiByteToWideChar(
     code_page: u32,
     flags: u32,
@@ -343,6 +408,20 @@ pub extern "kernel32" fn ReadFile(
     read: *u32,
     overlapped: *Overlapped,
 ) callconv(.winapi) Bool;
+pub extern "kernel32" fn SetFileInformationByHandle(
+    file: *anyopaque,
+    class: u32,
+    information: *const i64,
+    size: u32,
+) callconv(.winapi) Bool;
+pub extern "kernel32" fn RaiseException(
+    status: u32,
+    flags: u32,
+    parameter_count: u32,
+    parameters: [*]const usize,
+) callconv(.winapi) void;
+pub extern "kernel32" fn RemoveVectoredExceptionHandler(handle: *anyopaque) callconv(.winapi) u32;
+pub extern "kernel32" fn SetLastError(code: u32) callconv(.winapi) void;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn UnmapViewOfFile(base: [*]const u8) callconv(.winapi) Bool;
 pub extern "kernel32" fn VirtualAlloc(

@@ -1,0 +1,254 @@
+//! A new version of a file: all of it takes the name, or nothing does.
+//!
+//! It is written under a name of its own in the same folder, made durable, and then renamed over
+//! the old version, whose bytes are never touched: who has it open or mapped keeps it. Whatever
+//! fails, the old version stands and the new one is gone. Only a process that is killed leaves the
+//! new one behind, as `.memmgr-*.tmp`. A name that is a symbolic link is refused, and one that
+//! anybody could have put into the folder before us cannot be followed or written to.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Checksum = @import("Checksum.zig");
+const Detail = @import("Detail.zig");
+const MappedFiles = @import("MappedFiles.zig");
+const Progress = @import("Progress.zig");
+
+const AtomicFile = @This();
+
+/// Borrowed.
+path: [:0]const u8,
+temporary: [:0]u8,
+file: os.File,
+state: enum { open, closed, published } = .open,
+
+/// So many times a name that nobody has is looked for.
+const attempts_max = 100;
+
+/// Starts a new version of `path`, which need not exist. Ends with `deinit`.
+pub fn create(path: [:0]const u8, detail: *Detail) Detail.Error!AtomicFile {
+    detail.file_name = path;
+    const old = try identify(path, detail);
+    if (old) |identity| {
+        try checkReplaceable(identity, detail);
+        try MappedFiles.checkUnmapped(identity, detail);
+    }
+    const temporary = try reserveName(path, detail);
+    errdefer os.heap.free(temporary);
+    const like: ?[*:0]const u8 = if (old != null) path else null;
+    for (0..attempts_max) |_| {
+        fillName(temporary);
+        const file = os.create(temporary, like, &detail.code) catch {
+            if (os.isExistsCode(detail.code)) continue;
+            return detail.fileRefused(0, "cannot create a file in its folder");
+        };
+        detail.code = 0;
+        return .{ .path = path, .temporary = temporary, .file = file };
+    }
+    return detail.fileRefused(0, "cannot find a new name in its folder");
+}
+
+/// Gives up the new version, unless it was published.
+pub fn deinit(atomic: *AtomicFile) void {
+    if (atomic.state == .open) os.close(atomic.file);
+    if (atomic.state != .published) os.remove(atomic.temporary);
+    os.heap.free(atomic.temporary);
+}
+
+/// Makes room on the disk: before the first byte is written, so that there is no half of a file if
+/// there is none.
+pub fn allocate(atomic: *AtomicFile, size: u64, detail: *Detail) Detail.Error!void {
+    os.allocate(atomic.file, size, &detail.code) catch {
+        return detail.fileRefused(size, "cannot get room for the file");
+    };
+}
+
+/// Writes in chunks that end where the file's offset is a multiple of their size. Bytes of a
+/// mapping that cannot be read are `Faulted`.
+pub fn write(
+    atomic: *AtomicFile,
+    bytes: []const u8,
+    offset: u64,
+    progress: *Progress,
+    detail: *Detail,
+) Detail.Error!void {
+    var done: usize = 0;
+    while (done < bytes.len) {
+        const at = offset + done;
+        const room = Checksum.chunk_size - at % Checksum.chunk_size;
+        const chunk = bytes[done..][0..@min(bytes.len - done, room)];
+        os.writeAt(atomic.file, chunk, at, &detail.code) catch {
+            detail.offset = at;
+            const fault = os.isFaultCode(detail.code);
+            if (fault) detail.offset += atomic.readable(chunk, at);
+            return detail.fileRefused(chunk.len, if (fault)
+                "a page of it cannot be read"
+            else
+                "cannot write to the disk");
+        };
+        done += chunk.len;
+        try progress.advance(chunk.len, detail);
+    }
+}
+
+/// How many of the bytes can be read before the page that cannot.
+fn readable(atomic: *AtomicFile, bytes: []const u8, offset: u64) usize {
+    var done: usize = 0;
+    while (done < bytes.len) {
+        const page_end = std.mem.alignForward(usize, @intFromPtr(bytes.ptr) + done + 1, os.pageSize());
+        const page = bytes[done..@min(bytes.len, page_end - @intFromPtr(bytes.ptr))];
+        var code: i64 = 0;
+        os.writeAt(atomic.file, page, offset + done, &code) catch break;
+        done += page.len;
+    }
+    return done;
+}
+
+/// After the last byte: all of them are on the disk.
+pub fn finish(atomic: *AtomicFile, detail: *Detail) Detail.Error!void {
+    detail.file_name = atomic.path;
+    os.syncFile(atomic.file, &detail.code) catch {
+        return detail.fileRefused(0, "cannot bring the file to the disk");
+    };
+    os.close(atomic.file);
+    atomic.state = .closed;
+}
+
+/// After `finish`: gives it the name, on the disk too. If this fails at its last step, when the
+/// folder is made durable, the new version stands there already.
+pub fn publish(atomic: *AtomicFile, detail: *Detail) Detail.Error!void {
+    detail.file_name = atomic.path;
+    os.rename(atomic.temporary, atomic.path, &detail.code) catch {
+        return detail.fileRefused(0, "cannot rename the new file");
+    };
+    atomic.state = .published;
+    os.syncFolder(atomic.path, &detail.code) catch {
+        return detail.fileRefused(0, "the new file is in place, but its folder cannot be " ++
+            "brought to the disk");
+    };
+}
+
+/// Null: there is none.
+fn identify(path: [:0]const u8, detail: *Detail) Detail.Error!?os.Identity {
+    return os.identifyPath(path, .itself, &detail.code) catch {
+        if (!os.isMissingCode(detail.code)) {
+            return detail.fileRefused(0, "cannot ask the system about the file");
+        }
+        detail.code = 0;
+        return null;
+    };
+}
+
+fn checkReplaceable(identity: os.Identity, detail: *Detail) Detail.Error!void {
+    if (identity.link) {
+        detail.code = os.Code.is_link;
+        return detail.fail(error.FileAccess, "is a symbolic link: save to the file that it names");
+    }
+    if (identity.directory) {
+        detail.code = os.Code.is_directory;
+        return detail.fail(error.FileAccess, "is a directory");
+    }
+    if (!identity.regular) {
+        detail.code = os.Code.not_mappable;
+        return detail.fail(error.FileAccess, "is not a regular file");
+    }
+}
+
+const prefix = ".memmgr-";
+const digit_count = 16;
+const suffix = ".tmp";
+
+/// The folder's part of `path`, and room for the name.
+fn reserveName(path: []const u8, detail: *Detail) Detail.Error![:0]u8 {
+    const separators = if (std.fs.path.sep == '\\') "/\\:" else "/";
+    const start = if (std.mem.findLastAny(u8, path, separators)) |last| last + 1 else 0;
+    const size = start + prefix.len + digit_count + suffix.len;
+    const name = os.heap.allocSentinel(u8, size, 0) catch {
+        return detail.refused(size + 1, "cannot allocate memory for a file's name");
+    };
+    @memcpy(name[0..start], path[0..start]);
+    @memcpy(name[start..][0..prefix.len], prefix);
+    @memcpy(name[size - suffix.len ..], suffix);
+    return name;
+}
+
+var serial: std.atomic.Value(u64) = .init(0);
+
+/// A name that others hardly have; if they do, the file cannot be created and another is tried.
+fn fillName(name: [:0]u8) void {
+    const unlikely = std.hash.int(os.nowNs()) ^ std.hash.int(os.threadId()) ^
+        std.hash.int(serial.fetchAdd(1, .monotonic)) ^ @intFromPtr(&serial);
+    const digits = std.fmt.hex(unlikely);
+    @memcpy(name[name.len - suffix.len - digit_count ..][0..digit_count], &digits);
+}
+
+const testing = std.testing;
+const TempFile = @import("testing/TempFile.zig");
+
+fn save(path: [:0]const u8, bytes: []const u8, detail: *Detail) Detail.Error!void {
+    var atomic: AtomicFile = try .create(path, detail);
+    defer atomic.deinit();
+    try atomic.allocate(bytes.len, detail);
+    var progress: Progress = .{};
+    try atomic.write(bytes, 0, &progress, detail);
+    try atomic.finish(detail);
+    try atomic.publish(detail);
+}
+
+test "a new version takes the name of the old one, and a first version its own" {
+    const file: TempFile = try .create("old");
+    defer file.deinit();
+    var detail: Detail = .{};
+    try save(file.path, "new and longer", &detail);
+    try file.expect("new and longer");
+    try testing.expectEqual(1, try file.countSiblings());
+    const fresh = try std.mem.concatWithSentinel(testing.allocator, u8, &.{ file.path, "2" }, 0);
+    defer testing.allocator.free(fresh);
+    try save(fresh, "fresh", &detail);
+    try testing.expectEqual(2, try file.countSiblings());
+    var code: i64 = 0;
+    try testing.expectEqual(5, (try os.identifyPath(fresh, .itself, &code)).size);
+}
+
+test "R7.2, R9.3 each call that the system refuses leaves the old version, and nothing else" {
+    const file: TempFile = try .create("old");
+    defer file.deinit();
+    defer os.simulated.clear();
+    var detail: Detail = .{};
+    for ([_]os.Call{
+        .identify_path, .create, .allocate, .write, .sync_file, .rename,
+    }) |call| {
+        os.simulated.failNext(call, 5, .{});
+        try testing.expectError(error.FileAccess, save(file.path, "new", &detail));
+        os.simulated.clear();
+        try testing.expectEqual(5, detail.code);
+        try testing.expectEqualStrings(file.path, detail.file_name);
+        try file.expect("old");
+        try testing.expectEqual(1, try file.countSiblings());
+    }
+    // The last one comes too late to change anything.
+    os.simulated.failNext(.sync_folder, 5, .{});
+    try testing.expectError(error.FileAccess, save(file.path, "new", &detail));
+    os.simulated.clear();
+    try file.expect("new");
+    try testing.expectEqual(1, try file.countSiblings());
+}
+
+test "a folder, and what is mapped here, keep their names" {
+    const file: TempFile = try .create("old");
+    defer file.deinit();
+    const folder = try testing.allocator.dupeSentinel(u8, std.fs.path.dirname(file.path).?, 0);
+    defer testing.allocator.free(folder);
+    var detail: Detail = .{};
+    try testing.expectError(error.FileAccess, save(folder, "new", &detail));
+    try testing.expectEqual(os.Code.is_directory, detail.code);
+
+    var entry: MappedFiles.Entry = .{};
+    var code: i64 = 0;
+    const identity = try os.identifyPath(file.path, .itself, &code);
+    try MappedFiles.add(&entry, identity, .{ .dimension = 1, .dimension_name = "D02" });
+    try testing.expectError(error.AlreadyLoaded, save(file.path, "new", &detail));
+    try testing.expectEqualStrings("D02", detail.dimension_name);
+    MappedFiles.remove(&entry);
+    try file.expect("old");
+    try testing.expectEqual(1, try file.countSiblings());
+}
