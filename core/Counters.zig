@@ -160,6 +160,24 @@ pub fn held(counters: *const Counters, dimension: u32, slot: u1) u64 {
     return ins -% outs;
 }
 
+/// Views of a slot that were left so far.
+pub fn left(counters: *const Counters, dimension: u32, slot: u1) u64 {
+    return counters.sum(.out, dimension, slot);
+}
+
+/// In the child of a fork: so many views of a slot were left, whoever was leaving one as memory was
+/// copied.
+pub fn setOuts(counters: *Counters, dimension: u32, slot: u1, count: u64) void {
+    const row = counters.rows[threads.crowd].load(.monotonic);
+    const missing = count -% counters.sum(.out, dimension, slot);
+    _ = row.counter(.out, dimension, slot).fetchAdd(missing, .seq_cst);
+}
+
+/// In the child of a fork: nobody is in a slot.
+pub fn setEmpty(counters: *Counters, dimension: u32, slot: u1) void {
+    counters.setOuts(dimension, slot, counters.sum(.in, dimension, slot));
+}
+
 fn sum(counters: *const Counters, comptime side: Side, dimension: u32, slot: u1) u64 {
     var total: u64 = 0;
     for (counters.rows[0..threads.limit()]) |*entry| {
@@ -168,4 +186,24 @@ fn sum(counters: *const Counters, comptime side: Side, dimension: u32, slot: u1)
         total +%= row.counter(side, dimension, slot).load(.seq_cst);
     }
     return total;
+}
+
+test "Counters: a child of a fork counts all who were inside before it" {
+    const counters = try std.testing.allocator.create(Counters);
+    defer std.testing.allocator.destroy(counters);
+    counters.* = std.mem.zeroes(Counters);
+    var code: i64 = 0;
+    try counters.init(2, &code);
+    counters.setAsymmetric(false);
+    for (0..3) |_| counters.in(1, 0);
+    counters.out(1, 0);
+    const before = counters.left(1, 0);
+    counters.out(1, 0);
+    counters.out(1, 0);
+    counters.setOuts(1, 0, before);
+    try std.testing.expectEqual(2, counters.held(1, 0));
+    counters.setEmpty(1, 0);
+    try std.testing.expectEqual(0, counters.held(1, 0));
+    counters.in(1, 0);
+    try std.testing.expectEqual(1, counters.held(1, 0));
 }

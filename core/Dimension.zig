@@ -107,8 +107,8 @@ slots: [2]os.Slot,
 populated: ?os.Placement,
 
 activity: Activity,
-/// While `activity` is closing: the state to go back to.
-before_closing: Gate.State,
+/// While `activity` is draining or closing: the state to go back to.
+state_before: Gate.State,
 generations: [2]Generation,
 /// Looked at by signal handlers; `core/Guard.zig` says what they may do.
 guards: [2]Guard,
@@ -124,6 +124,8 @@ sleepers: u32,
 readers_waiting: Atomic(u32),
 readers_owed: Atomic(u32),
 turn: Deadline,
+/// During a fork: views of each slot that had been left before it.
+outs_before_fork: [2]u64,
 
 /// For zeroed memory, or for that of a dimension whose manager is gone. What sleepers of that
 /// manager may still take back, and the generations' numbers, go on from where they stand: so no
@@ -350,12 +352,16 @@ fn unlock(dimension: *Dimension) void {
 }
 
 fn sweepIfWanted(dimension: *Dimension) void {
-    while (dimension.sweep_wanted.load(.seq_cst) and dimension.lock.tryLock()) {
-        dimension.sweep_wanted.store(false, .seq_cst);
-        const gone = dimension.sweep();
-        dimension.lock.unlock();
-        dimension.finish(gone);
-    }
+    while (dimension.takeMessage()) |gone| dimension.finish(gone);
+}
+
+/// With the lock free: sweeps if a leaver asked for it, and nobody else who looks after it has the
+/// lock.
+fn takeMessage(dimension: *Dimension) ?Gone {
+    if (!dimension.sweep_wanted.load(.seq_cst) or !dimension.lock.tryLock()) return null;
+    defer dimension.lock.unlock();
+    dimension.sweep_wanted.store(false, .seq_cst);
+    return dimension.sweep();
 }
 
 /// Under the lock: retires what was waiting for its last view.
@@ -702,6 +708,7 @@ fn wakeDrainer(dimension: *Dimension) void {
 /// Under the lock: closes the gate to newcomers and begins to wait.
 fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State) void {
     dimension.activity = .draining;
+    dimension.state_before = dimension.gate.read().state;
     dimension.gate.setState(state);
     dimension.gate.setDrain(slot, .{ .wake = true });
     dimension.shared.counters.barrier();
@@ -868,7 +875,7 @@ pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) 
     }
     dimension.activity = .closing;
     const word = dimension.gate.read();
-    dimension.before_closing = word.state;
+    dimension.state_before = word.state;
     switch (word.state) {
         .open, .blocked, .faulted => {
             dimension.gate.setState(if (on_views == .refuse) .blocked else .unloading);
@@ -900,7 +907,7 @@ pub fn revertClose(dimension: *Dimension) void {
     dimension.lock.lock();
     defer dimension.unlock();
     const word = dimension.gate.read();
-    const state = dimension.before_closing;
+    const state = dimension.state_before;
     const was_loaded = switch (state) {
         .open, .blocked, .faulted => true,
         .empty, .deallocated, .unloading, .closed => false,
@@ -1000,7 +1007,8 @@ fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!G
         }
         const generation = &dimension.generations[word.slot];
         if (generation.options.mode == .read) {
-            return detail.fail(error.InvalidArgument, "it was loaded for reading only (mode r)");
+            return detail.fail(error.InvalidArgument, "it is for reading only: it was loaded in " ++
+                "mode r, or in r+ by a parent process");
         }
         const is_free = dimension.activity == .none and !generation.writing;
         const is_turn = dimension.readers_owed.load(.seq_cst) == 0 or dimension.turn.passed();
@@ -1152,6 +1160,77 @@ fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
     // Nobody sums for this slot while the lock is held, so no second look is needed.
     dimension.shared.counters.in(dimension.index, word.slot);
     return word;
+}
+
+// Forking ---------------------------------------------------------------------------------------
+
+/// Before a fork: nobody but the caller moves anything but counters until `endFork`.
+pub fn beginFork(dimension: *Dimension) void {
+    dimension.lock.lock();
+    // Readers come and go while the memory is copied, a page at a time. So what the child finds of
+    // `in` less what was `out` before is every view that it can see, and maybe some that are gone.
+    for (&dimension.generations, &dimension.outs_before_fork, 0..) |*generation, *outs, slot| {
+        if (generation.isFree()) continue;
+        outs.* = dimension.shared.counters.left(dimension.index, @intCast(slot));
+    }
+}
+
+pub fn endFork(dimension: *Dimension) void {
+    dimension.lock.unlock();
+}
+
+/// What leavers asked for during a fork. The log is not told: its function may need what other
+/// fork handlers of the program still hold.
+pub fn sweepAfterFork(dimension: *Dimension) void {
+    while (dimension.takeMessage()) |gone| dimension.shared.moveOut(gone.count);
+}
+
+/// In the child, between `beginFork` and `endFork`: nobody waits here and nothing is under way.
+/// Whoever was inside stays so for good, as his memory may be in use here, a writer too; what he
+/// wrote may be half of it, and is not shown to anybody.
+pub fn becomeChild(dimension: *Dimension) void {
+    dimension.sleepers = 0;
+    dimension.readers_waiting.store(0, .seq_cst);
+    dimension.readers_owed.store(0, .seq_cst);
+    const word = dimension.gate.read();
+    for (&dimension.generations, 0..) |*generation, index| {
+        dimension.keepInside(generation, @intCast(index), word);
+    }
+    switch (dimension.activity) {
+        .none, .loading => {},
+        // Unless somebody who does not wait took the generation meanwhile.
+        .draining, .closing => switch (word.state) {
+            .blocked, .unloading => if (!dimension.generations[word.slot].retiring) {
+                dimension.reopen(word.slot, dimension.state_before);
+            },
+            .open, .empty, .deallocated, .faulted, .closed => {},
+        },
+    }
+    dimension.activity = .none;
+}
+
+fn keepInside(dimension: *Dimension, generation: *Generation, slot: u1, word: Gate.Word) void {
+    const counters = dimension.shared.counters;
+    const is_current = word.slot == slot and word.generation == generation.number;
+    const loading = dimension.activity == .loading and !is_current and !generation.retiring;
+    if (loading and !generation.isFree()) {
+        const before = dimension.charges();
+        dimension.guards[slot].disarm();
+        generation.abandon(dimension.slots[slot]);
+        dimension.shared.budget.uncharge(before - dimension.charges());
+        if (slot == 0) dimension.populated = null;
+        // Not the last: whoever closes waits for a load.
+        _ = dimension.shared.tenants.fetchSub(1, .seq_cst);
+    }
+    if (generation.isFree()) return counters.setEmpty(dimension.index, slot);
+    generation.becomeReader();
+    const writers = @intFromBool(generation.writing);
+    counters.setOuts(dimension.index, slot, dimension.outs_before_fork[slot] -% writers);
+    if (!generation.writing) return;
+    generation.writing = false;
+    if (generation.retiring) return;
+    dimension.retire(slot, generation);
+    dimension.gate.setState(.empty);
 }
 
 // Describing ------------------------------------------------------------------------------------

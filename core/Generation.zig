@@ -145,6 +145,23 @@ pub fn unload(generation: *Generation) os.Error!void {
     generation.* = .{};
 }
 
+/// In the child of a fork, of one that a thread of the parent was loading: it is free again, and so
+/// is its slot. The memory for its name and its layers is lost.
+pub fn abandon(generation: *Generation, slot: os.Slot) void {
+    // How far it came is not known. Should the system refuse, the next file is mapped over it.
+    var code: i64 = 0;
+    os.restore(.{ .slot = slot, .mapped_size = slot.size, .sharing = null }, &code) catch {};
+    if (generation.mapped_file.inode != 0) MappedFiles.remove(&generation.mapped_file);
+    generation.* = .{};
+}
+
+/// In the child of a fork: what the parent may write to is read here.
+pub fn becomeReader(generation: *Generation) void {
+    if (generation.isFree() or generation.options.mode != .read_write) return;
+    generation.options.mode = .read;
+    MappedFiles.becomeReader(&generation.mapped_file);
+}
+
 fn identify(file: os.File, detail: *Detail) Detail.Error!os.Identity {
     const identity = os.identify(file, &detail.code) catch {
         return systemFailure(detail, 0, "cannot ask the system about the file");

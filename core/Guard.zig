@@ -53,7 +53,8 @@ pub fn install(detail: *Detail) Detail.Error!void {
     };
 }
 
-var lock: Lock = .{};
+/// Public for `fork`.
+pub var lock: Lock = .{};
 
 /// Before anybody can be inside of what stands in the slot.
 pub fn arm(guard: *Guard, placement: os.Placement, generation: u64) void {

@@ -72,7 +72,7 @@ pub const Options = struct {
 /// 0 while nobody may find it.
 handle: Atomic(u64),
 /// Dimensions that may be entered and left without a further question: all, or none where views
-/// are tracked. Set before `handle` is.
+/// are tracked or may be those of a parent process. Set before `handle` is.
 reach: Atomic(u32),
 serial: Atomic(u64),
 index: u10,
@@ -83,6 +83,10 @@ dimension_capacity: u32,
 counters: Counters,
 /// Views are entered in `tracker`. Atomic as `dimension_count` is.
 tracking: Atomic(bool),
+/// Forks between the process that opened it and this one. Views of less are inherited.
+forks: Atomic(u32),
+/// During a fork: dimensions whose locks are held.
+forking_count: u32,
 tracker: Tracker,
 shared: Dimension.Shared,
 budget: Budget,
@@ -232,7 +236,8 @@ fn begin(
     };
     manager.counters.setAsymmetric(os.capabilities().process_barrier and !options.gate_atomic);
     manager.tracking.store(options.track_views, .monotonic);
-    manager.tracker = .{};
+    manager.forks.store(0, .monotonic);
+    manager.tracker.begin();
     manager.shared = .{
         .counters = &manager.counters,
         .tracker = if (options.track_views) &manager.tracker else null,
@@ -627,6 +632,44 @@ fn enter(
     // The memory may have become another manager's since the handle was looked at.
     try manager.checkOpen(handle, detail);
     return word;
+}
+
+// Forking ---------------------------------------------------------------------------------------
+
+/// Takes all locks, in the order in which they nest.
+pub fn beginFork(manager: *Manager) void {
+    manager.tables.lock();
+    // One that is being opened gets more of them meanwhile.
+    manager.forking_count = manager.dimension_count.load(.acquire);
+    for (manager.forkingDimensions()) |*dimension| dimension.beginFork();
+    manager.pool.beginFork();
+    manager.counters.lock.lock();
+    manager.tracker.lock.lock();
+}
+
+pub fn endFork(manager: *Manager, stage: os.ForkStage) void {
+    manager.tracker.lock.unlock();
+    manager.counters.lock.unlock();
+    manager.pool.endFork(stage);
+    if (stage == .in_child) manager.becomeChild();
+    for (manager.forkingDimensions()) |*dimension| dimension.endFork();
+    manager.tables.unlock();
+}
+
+/// With all locks free again.
+pub fn sweepAfterFork(manager: *Manager) void {
+    for (manager.dimensions()) |*dimension| dimension.sweepAfterFork();
+}
+
+/// Views of the parent are told from now on, which the read path leaves to others.
+fn becomeChild(manager: *Manager) void {
+    manager.reach.store(0, .monotonic);
+    _ = manager.forks.fetchAdd(1, .monotonic);
+    for (manager.forkingDimensions()) |*dimension| dimension.becomeChild();
+}
+
+fn forkingDimensions(manager: *Manager) []Dimension {
+    return manager.dimensionsAt()[0..manager.forking_count];
 }
 
 // Describing ------------------------------------------------------------------------------------

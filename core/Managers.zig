@@ -71,13 +71,15 @@ pub fn leaveThread(index: u32) void {
 pub fn beginFork() void {
     lock.lock();
     var walk: Walk = .{};
-    while (walk.next()) |manager| manager.pool.beginFork();
+    while (walk.next()) |manager| manager.beginFork();
 }
 
 pub fn endFork(stage: os.ForkStage) void {
     var walk: Walk = .{};
-    while (walk.next()) |manager| manager.pool.endFork(stage);
+    while (walk.next()) |manager| manager.endFork(stage);
     lock.unlock();
+    walk = .{};
+    while (walk.next()) |manager| manager.sweepAfterFork();
 }
 
 /// See `Pool.recall`.

@@ -81,6 +81,13 @@ pub fn remove(entry: *Entry) void {
     unreachable; // only what was added is removed
 }
 
+/// Nobody in this process writes to it any more.
+pub fn becomeReader(entry: *Entry) void {
+    lock.lock();
+    defer lock.unlock();
+    entry.mapper.writable = false;
+}
+
 test "MappedFiles: two readers may share a file, a writer may not" {
     const identity: os.Identity = .{ .device = 7, .inode = 4711 };
     var first: Entry = .{};

@@ -34,6 +34,12 @@ lock: Lock = .{},
 entries: std.ArrayList(Entry) = .empty,
 first_free: Ticket = 0,
 
+/// For zeroed memory, or after `deinit`.
+pub fn begin(tracker: *Tracker) void {
+    tracker.entries = .empty;
+    tracker.first_free = 0;
+}
+
 pub fn deinit(tracker: *Tracker) void {
     tracker.entries.deinit(os.heap);
     tracker.entries = .empty;

@@ -2,16 +2,17 @@
 //!
 //! It has one thread, and memory in which all others stopped somewhere. So the thread that forks
 //! first takes every lock of what is to work in the child, in the order in which locks nest, and
-//! waits for who is inside without one; both processes then let go of them. What was taken care of
-//! works in the child as in the parent: opening managers, and the pools of those there are. Whoever
-//! adds a part brings the three stages of `os.ForkStage`, and its place in the order.
+//! waits for who is inside without one; both processes then let go of them. Readers are not waited
+//! for: the parent's threads do not notice a fork. Whoever adds a part brings the three stages of
+//! `os.ForkStage`, and its place in the order.
 //!
-//! Blocks that threads had which are gone are live for ever. A fork within a signal handler waits
-//! for what it interrupted: there is none to be made (`docs/THREADS.md`).
+//! Views and blocks that threads had which are gone are held for ever. A fork within a signal
+//! handler waits for what it interrupted: there is none to be made (`docs/THREADS.md`).
 
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
+const Guard = @import("Guard.zig");
 const Managers = @import("Managers.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const threads = @import("threads.zig");
@@ -33,12 +34,14 @@ fn onFork(stage: os.ForkStage) void {
         .before => {
             Managers.beginFork();
             MappedFiles.lock.lock();
+            Guard.lock.lock();
         },
         .in_parent, .in_child => {
             if (stage == .in_child) {
                 threads.forgetOthers();
                 if (in_child.load(.acquire)) |putRight| putRight();
             }
+            Guard.lock.unlock();
             MappedFiles.lock.unlock();
             Managers.endFork(stage);
         },

@@ -21,6 +21,12 @@
  * no system call, except the first time a thread meets a manager and when it has to wait for a
  * writer. None of it is async-signal-safe.
  *
+ * Forks. The child of a fork can use the managers of its parent with their views and blocks, and
+ * open its own. Views and writes that it inherits stay valid for good: to release one, or end it,
+ * is allowed and does nothing, so they count as held ever after. There a dimension is in
+ * MEMMGR_MODE_READ that was loaded in MEMMGR_MODE_READ_WRITE, and one that was being written is
+ * not loaded. Budgets and exclusion are those of one process.
+ *
  * Errors. A function that can fail returns a memmgr_status: MEMMGR_OK is 0, everything else is
  * positive and says what the program can do about it. What happened, in numbers and in one
  * sentence, is written to the memmgr_error that the caller passes last; it may be NULL. After a
@@ -768,7 +774,7 @@ MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write 
  * slabs, which are charged when they are taken and stay charged while any of their memory is kept;
  * free slabs are kept for the next request until memmgr_pool_trim, or until a charge would be
  * refused otherwise. Blocks that are live when the manager is closed stay valid, keep what they
- * need of it, and can be freed as before. The child of a fork can use the pools of its parent. */
+ * need of it, and can be freed as before. */
 
 /* Hands out a block of at least size bytes, aligned to 16, with any content. A size of 0 is 1. The
  * room of a block is at most 15 bytes or an eighth of it larger than what was asked for (beyond

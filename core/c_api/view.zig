@@ -94,16 +94,17 @@ const Token = packed struct(u64) {
     zero: u2 = 0,
     /// Where the gate's word has it.
     slot: u1,
-    more_zero: u28 = 0,
+    /// Of the manager, when the view was acquired.
+    forks: u28 = 0,
     ticket: Tracker.Ticket = 0,
 
-    /// One of a view that is not tracked.
+    /// One of a view that is neither tracked nor of a process that was forked.
     inline fn isPlain(token: Token) bool {
         return token == Token{ .slot = token.slot };
     }
 
     fn isOurs(token: Token) bool {
-        return token == Token{ .slot = token.slot, .ticket = token.ticket };
+        return token == Token{ .slot = token.slot, .forks = token.forks, .ticket = token.ticket };
     }
 };
 
@@ -138,7 +139,7 @@ fn acquire(
         return call.detail.fail(error.OutOfBounds, "the range is not within what is loaded");
     }
     fill(out, handle, index, slot.base, offset, length, reader.word);
-    reader.track(out, null);
+    reader.stamp(out, null);
 }
 
 /// A thread inside a generation.
@@ -165,16 +166,20 @@ const Reader = struct {
         dimension.leave(dimension.shared.counters, dimension.index, reader.word.slot);
     }
 
-    fn track(reader: Reader, view: *types.View, layer: ?u32) void {
-        if (!reader.manager.tracking.load(.monotonic)) return;
-        const ticket = reader.manager.tracker.add(.{
-            .dimension = view.dimension,
-            .generation = view.generation,
-            .offset = view.offset,
-            .length = view.length,
-            .layer = layer,
-        });
-        view.token[1] = @bitCast(Token{ .slot = reader.word.slot, .ticket = ticket });
+    /// What the view's release has to know.
+    fn stamp(reader: Reader, view: *types.View, layer: ?u32) void {
+        const token: Token = .{
+            .slot = reader.word.slot,
+            .forks = @truncate(reader.manager.forks.load(.monotonic)),
+            .ticket = if (reader.manager.tracking.load(.monotonic)) reader.manager.tracker.add(.{
+                .dimension = view.dimension,
+                .generation = view.generation,
+                .offset = view.offset,
+                .length = view.length,
+                .layer = layer,
+            }) else 0,
+        };
+        view.token[1] = @bitCast(token);
     }
 
     fn layers(reader: Reader) *const Layers {
@@ -297,7 +302,7 @@ fn acquireLayer(
     if (described) |pointer| reader.describe(pointer, index);
     const layer = &reader.layers().items[index];
     fill(out, handle, dimension, reader.base(), layer.offset, layer.length, reader.word);
-    reader.track(out, index);
+    reader.stamp(out, index);
 }
 
 pub fn memmgr_view_release(
@@ -335,7 +340,8 @@ noinline fn releaseAwaited(dimension: *Dimension, drain: Gate.Drain) i32 {
     return 0;
 }
 
-/// A tracked view, the thread's first move in this manager, or an error.
+/// A view that is tracked or of a process that was forked, the thread's first move in this manager,
+/// or an error.
 noinline fn releaseSlow(
     manager: ?*types.Manager,
     view: ?*types.View,
@@ -358,7 +364,11 @@ fn release(call: *Call, handle: ?*types.Manager, view: ?*types.View) Call.Error!
     if (!token.isOurs() or index >= manager.dimensions().len) {
         return call.invalid("the view is not one that this manager gave");
     }
+    const forks = manager.forks.load(.monotonic);
+    if (token.forks > forks) return call.invalid("the view is not one that this manager gave");
     clear(held);
+    // One of a parent process: what it was of stays.
+    if (token.forks < forks) return;
     manager.tracker.remove(token.ticket);
     manager.dimensionAt(index).leave(&manager.counters, index, token.slot);
 }

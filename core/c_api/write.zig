@@ -38,8 +38,24 @@ fn begin(
     out.data = got.base;
     out.length = got.size;
     out.generation = got.generation;
-    out.token = .{ target.handle, 1 + @as(u64, got.slot) };
+    const forks: u28 = @truncate(target.manager.forks.load(.monotonic));
+    out.token = .{ target.handle, @bitCast(Token{ .slot = got.slot, .forks = forks }) };
 }
+
+/// The second word of a write's token.
+const Token = packed struct(u64) {
+    /// So that a zeroed write is not one of slot 0.
+    held: bool = true,
+    slot: u1,
+    /// Of the manager, when the write was begun.
+    forks: u28,
+    zero: u34 = 0,
+
+    fn isOurs(token: Token, forks: u32) bool {
+        const same = Token{ .slot = token.slot, .forks = token.forks };
+        return token == same and token.forks <= forks;
+    }
+};
 
 pub fn memmgr_write_end(
     manager: ?*types.Manager,
@@ -58,12 +74,12 @@ fn end(call: *Call, handle: ?*types.Manager, write: ?*types.Write) Call.Error!vo
     }
     const target = try call.lookUp(handle);
     const dimension = try call.dimension(target, held.dimension);
-    if (held.token[1] != 1 and held.token[1] != 2) {
-        return call.invalid("the write is not one that this manager began");
-    }
-    const slot: u1 = @intCast(held.token[1] - 1);
-    const outcome =
-        dimension.endWrite(target.handle, os.threadId(), slot, held.generation, &call.detail);
+    const token: Token = @bitCast(held.token[1]);
+    const forks = target.manager.forks.load(.monotonic);
+    if (!token.isOurs(forks)) return call.invalid("the write is not one that this manager began");
+    const outcome = if (token.forks == forks)
+        dimension.endWrite(target.handle, os.threadId(), token.slot, held.generation, &call.detail)
+    else {}; // one of a parent process is ended there
     outcome catch |err| switch (err) {
         // It has ended all the same.
         error.Faulted => {},

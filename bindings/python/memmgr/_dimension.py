@@ -414,6 +414,10 @@ class Dimension:
     def __hash__(self) -> int:
         return hash((id(self._manager), self._index))
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Manager, str]]:
+        """The dimension of its manager: see there."""
+        return operator.getitem, (self._manager, self._name)
+
     def __repr__(self) -> str:
         try:
             now = self.stats()

@@ -27,6 +27,7 @@ from ._errors import (
 from ._holder import Holder, Holders, tell
 from ._log import follow
 from ._native import ffi, lib
+from ._pickle import reduce
 from ._pool import Pools
 from ._sizes import parse_size
 from ._stats import Fit, Memory, Stats
@@ -59,6 +60,10 @@ class Manager(Pools, Mapping[str, Dimension]):
     capacities to the budget; no memory is used until a page is touched. Use it in a `with` block,
     or `close` it. Threads: any, at any time.
 
+    Pickled it is how to open it again: by the paths of its files, one manager in each process for
+    one original. The child of a fork has its parent's: `docs/THREADS.md` says what of it. Copies
+    of a manager are the manager itself.
+
     dimensions: how many (named D01, D02, …), their names, or their names and capacities.
     capacity: of each dimension that does not say, in bytes or such as "20 MiB"; rounded up to the
         page.
@@ -90,6 +95,13 @@ class Manager(Pools, Mapping[str, Dimension]):
     `populate` the machine. AllocationError: the system refused.
     """
 
+    # What a manager is until it is open.
+    _closed = True
+    # Which manager, in every process that has a copy; None until somebody asks.
+    _origin: str | None = None
+    # Of a copy: the generations of the original that it has loaded.
+    _followed: dict[str, int] | None = None
+
     def __init__(
         self,
         dimensions: Dimensions = 14,
@@ -105,8 +117,9 @@ class Manager(Pools, Mapping[str, Dimension]):
         track_views: bool = False,
         guard: bool = False,
     ) -> None:
+        given = locals()
+        self._options = {name: given[name] for name in _OPTIONS if name != "dimensions"}
         self._handle: Any = ffi.NULL
-        self._closed = True
         options = struct("memmgr_manager_options")
         options.capacity = parse_size(capacity, "capacity")
         options.limit = 0 if limit in ("default", "auto") else parse_size(limit, "limit")
@@ -382,8 +395,24 @@ class Manager(Pools, Mapping[str, Dimension]):
         # Nothing is unmapped at the interpreter's end: arrays may outlive this object there, and
         # the names of this module be gone.
         if not self._closed and not is_finalizing():
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            if self._followed is None:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             self.__exit__(None, None, None)
+
+    # Pickling -------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Callable[..., Manager], tuple[Any, ...]]:
+        """The configuration and what is loaded, by absolute paths.
+
+        Raises InvalidArgumentError: a dimension is loaded in mode "r+", or an option is a function.
+        InvalidAccessError: closed."""
+        return reduce(self)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        return self
 
     # As a mapping it would be compared by its items; it is one object, and hashable.
     __eq__ = object.__eq__
