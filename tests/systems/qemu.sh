@@ -26,8 +26,15 @@ run)
     setup
     shift
     # With pages larger than the machine's the emulator loses memory of the program now and then,
-    # by where the system happened to put it: so always to the same place.
-    setarch -R qemu-aarch64 -p "$@"
+    # by where the system happened to put it: so always to the same place, and once more if it
+    # failed. A fault of ours would be there again.
+    for attempt in 1 2; do
+        code=0
+        setarch -R qemu-aarch64 -p "$@" || code=$?
+        [ "$code" -ne 0 ] && [ "$code" -ne 77 ] || break
+        echo "attempt $attempt of $2: exit code $code" >&2
+    done
+    exit "$code"
     ;;
 *) usage ;;
 esac
