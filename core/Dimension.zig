@@ -458,7 +458,7 @@ fn holders(dimension: *const Dimension, slot: u1) u64 {
     return dimension.held(slot) + @intFromBool(generation.writing);
 }
 
-fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64, file: []const u8) void {
+pub fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64, file: []const u8) void {
     Log.write(dimension.event(operation, bytes, file));
 }
 
@@ -561,12 +561,7 @@ fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
 fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
     // There may be one that the system would not unmap when its last view was released.
     gone.* = dimension.sweep();
-    const slot: u1 = for (&dimension.generations, 0..) |*generation, index| {
-        if (generation.isFree()) break @intCast(index);
-    } else {
-        detail.views = dimension.holders(0) + dimension.holders(1);
-        return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
-    };
+    const slot = try dimension.freeSlot(detail);
     const before = dimension.charges();
     const generation = &dimension.generations[slot];
     generation.number = dimension.last_number + 1;
@@ -603,12 +598,18 @@ fn checkClaim(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     try dimension.lockFor(owner, detail);
     defer dimension.unlock();
     if (dimension.gate.read().state == .closed) return refusal(.closed, detail);
-    if (!dimension.generations[0].isFree() and !dimension.generations[1].isFree()) {
-        detail.views = dimension.holders(0) + dimension.holders(1);
-        return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
-    }
+    _ = try dimension.freeSlot(detail);
     const bytes = dimension.chargesWith(1) - dimension.charges();
     return dimension.shared.budget.check(bytes, detail);
+}
+
+/// Under the lock.
+fn freeSlot(dimension: *const Dimension, detail: *Detail) Error!u1 {
+    for (&dimension.generations, 0..) |*generation, slot| {
+        if (generation.isFree()) return @intCast(slot);
+    }
+    detail.views = dimension.holders(0) + dimension.holders(1);
+    return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
 }
 
 fn completeLoad(

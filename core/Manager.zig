@@ -449,10 +449,7 @@ pub fn load(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
-    defer {
-        manager.logPool();
-        manager.reportPressure();
-    }
+    defer manager.report();
     dimension.load(handle, path, options, detail) catch |err| return manager.refusal(err, detail);
     _ = manager.loads.fetchAdd(1, .monotonic);
 }
@@ -465,10 +462,7 @@ pub fn reload(
     options: Generation.Options,
     detail: *Detail,
 ) Error!void {
-    defer {
-        manager.logPool();
-        manager.reportPressure();
-    }
+    defer manager.report();
     dimension.reload(handle, path, options, detail) catch |err| return manager.refusal(err, detail);
     _ = manager.reloads.fetchAdd(1, .monotonic);
 }
@@ -495,7 +489,7 @@ pub fn allocBlock(
     request: Pool.Request,
     detail: *Detail,
 ) Error![*]u8 {
-    defer manager.reportPool();
+    defer manager.report();
     const block = manager.pool.alloc(handle, request, detail) catch |err|
         return manager.refusal(err, detail);
     manager.log(.alloc, request.size);
@@ -510,7 +504,7 @@ pub fn allocBlocks(
     blocks: []?*anyopaque,
     detail: *Detail,
 ) Error!void {
-    defer manager.reportPool();
+    defer manager.report();
     manager.pool.allocBatch(handle, size, blocks, detail) catch |err|
         return manager.refusal(err, detail);
     for (blocks) |_| manager.log(.alloc, size);
@@ -523,7 +517,7 @@ pub fn resizeBlock(
     size: usize,
     detail: *Detail,
 ) Error![*]u8 {
-    defer manager.reportPool();
+    defer manager.report();
     const resized = manager.pool.resize(handle, block, size, detail) catch |err|
         return manager.refusal(err, detail);
     manager.log(.resize, size);
@@ -541,7 +535,7 @@ pub fn freeBlock(manager: *Manager, handle: u64, block: *anyopaque, detail: *Det
 
 pub fn trim(manager: *Manager, handle: u64, detail: *Detail) Error!u64 {
     try manager.checkOpen(handle, detail);
-    defer manager.reportPool();
+    defer manager.report();
     return manager.pool.trim(handle, detail);
 }
 
@@ -565,7 +559,8 @@ fn logPool(manager: *Manager) void {
     if (doubles > logged) manager.logAt(.@"error", .free, doubles - logged, 0);
 }
 
-fn reportPool(manager: *Manager) void {
+/// With no lock held: what a call did to the pools, and to the distance from the limit.
+fn report(manager: *Manager) void {
     manager.logPool();
     manager.reportPressure();
 }
@@ -586,16 +581,7 @@ pub fn save(
     const generation = dimension.inside(word);
     const guard = &dimension.guards[word.slot];
     try Saver.saveGeneration(path, generation, guard, options, detail);
-    Log.write(.{
-        .level = .debug,
-        .operation = .save,
-        .dimension = dimension.index,
-        .dimension_name = dimension.name(),
-        .bytes = generation.size,
-        .allocated = manager.budget.allocated.load(.monotonic),
-        .limit = manager.budget.limit,
-        .file_name = path,
-    });
+    dimension.log(.save, generation.size, path);
 }
 
 /// What has become of the file that a dimension was loaded from.
@@ -621,7 +607,7 @@ pub fn verify(
 }
 
 /// Lets the caller into what is loaded, as a reader.
-fn enter(
+pub fn enter(
     manager: *Manager,
     dimension: *Dimension,
     handle: u64,

@@ -151,14 +151,11 @@ const Reader = struct {
     fn enter(call: *Call, handle: ?*types.Manager, index: u32) Call.Error!Reader {
         const target = try call.open(handle);
         const dimension = try call.dimension(target, index);
-        const reader: Reader = .{
+        return .{
             .manager = target.manager,
             .dimension = dimension,
-            .word = try dimension.enter(&call.detail),
+            .word = try target.manager.enter(dimension, target.handle, &call.detail),
         };
-        errdefer reader.leave();
-        try target.manager.checkOpen(target.handle, &call.detail);
-        return reader;
     }
 
     fn leave(reader: Reader) void {
