@@ -1,4 +1,4 @@
-"""What a report is made of: figures of many rounds, ratios of them, targets, and tables.
+"""What a report is made of: figures of many rounds, ratios of them, targets, tables, and curves.
 
 A figure is the median of its rounds and the range of their middle half. A ratio is taken round by
 round, because what disturbs a machine for a moment disturbs both sides of it.
@@ -73,6 +73,16 @@ class Target:
         return [self.name, limit, str(self.value), "yes" if self.reached else "**no**"]
 
 
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """What a figure depends on: a drawing with a curve for each scheme, both scales logarithmic."""
+
+    name: str
+    x: str
+    y: str
+    points: dict[str, list[tuple[float, Figure]]]
+
+
 @dataclasses.dataclass
 class Section:
     """A part of the report."""
@@ -81,6 +91,7 @@ class Section:
     text: str
     targets: list[Target] = dataclasses.field(default_factory=list)
     tables: list[str] = dataclasses.field(default_factory=list)
+    curves: list[Curves] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
     data: dict[str, object] = dataclasses.field(default_factory=dict)
 
@@ -91,6 +102,9 @@ class Section:
             rows = [target.row() for target in self.targets]
             parts.append(table(["what", "target", "measured", "reached"], rows))
         parts += self.tables
+        parts += [
+            f"![{curves.y} over {curves.x}](curves/{curves.name}.svg)" for curves in self.curves
+        ]
         parts += ["\n".join(f"- {note}" for note in self.notes)] if self.notes else []
         return "\n\n".join(parts) + "\n"
 

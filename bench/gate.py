@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import build
-from figures import Figure, Section, Target, number, percentile, table
+from figures import Curves, Figure, Section, Target, number, percentile, table
 
 SCHEMES = {
     "payload": "nothing: bounds and payload alone",
@@ -55,7 +55,7 @@ def measure(prefix: Path, *, short: bool) -> list[Section]:
         for library in programs:
             pins[library] += run(library, "pin", 4 if short else 6)
     sections = [pin_section(library, records, notes) for library, records in pins.items()]
-    sections.append(throughput_section(run("shared", "throughput", 3 if short else 15)))
+    sections.append(throughput_section(run("shared", "throughput", 1 if short else 8)))
     sections.append(drain_section(run("shared", "drain", 1 if short else 10)))
     sections.append(refusal_section(run("shared", "refusal", 1 if short else 5)))
     return sections
@@ -139,6 +139,21 @@ def throughput_section(records: list[dict[str, Any]]) -> Section:
                 ]
                 for scheme in ("payload", "memmgr", "rwlock")
             ],
+        )
+    )
+    section.curves.append(
+        Curves(
+            "throughput",
+            "threads",
+            "GB/s",
+            {
+                SCHEMES[scheme]: [
+                    (threads, Figure.of(values))
+                    for (other, threads), values in sorted(wall.items())
+                    if other == scheme
+                ]
+                for scheme in ("payload", "memmgr", "rwlock")
+            },
         )
     )
     return section

@@ -1,5 +1,7 @@
 """Measures everything side by side in one run, and writes REPORT.md and report.json beside this.
 
+The curves that the report shows are drawn into the folder `curves`.
+
     python bench/run.py [--short]
 
 --short: fewer rounds, to see that it works; what it measures is too noisy to cite.
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import build
 import counters
+import drawing
 import gate
 import pool
 from figures import Section, number, table
@@ -97,6 +100,12 @@ def main() -> int:
             *pool.measure(prefix, short=short),
             counter_section(prefix),
         ]
+    for section in sections:
+        if section.curves and not drawing.can_draw():
+            section.notes.append("Skipped: curves, for want of matplotlib.")
+            section.curves.clear()
+        for curves in section.curves:
+            drawing.draw(curves, HERE / "curves")
     text = report(sections, described, short=short)
     (HERE / "REPORT.md").write_text(text, encoding="utf-8")
     data = {

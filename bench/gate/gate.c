@@ -325,7 +325,7 @@ static void measure_throughput(unsigned rounds)
         const char *name;
         uint64_t (*chunk)(struct thread *self);
     } scans[] = { { "payload", scan_payload }, { "memmgr", scan_memmgr }, { "rwlock", scan_rwlock } };
-    static const unsigned counts[] = { 2, 100 };
+    static const unsigned counts[] = { 1, 2, 4, 8, 16, 32, 64, 100 };
     for (unsigned round = 0; round < rounds; round++) {
         for (size_t i = 0; i < COUNT(scans); i++) {
             for (size_t j = 0; j < COUNT(counts); j++) {

@@ -175,3 +175,23 @@ def test_nearest_words_of_a_real_model() -> None:
     assert result.returncode == 0, result.stderr
     assert "30522 x 384 float32" in result.stdout
     assert "sea" in result.stdout.split()
+
+
+def test_bench_runs_what_is_in_the_source(tmp_path: Path) -> None:
+    program = tmp_path / "bench" / "run.py"
+    program.parent.mkdir()
+    program.write_text(
+        "import pathlib, sys\n"
+        "pathlib.Path(__file__).with_name('report.json').write_text(repr(len(sys.argv)))\n"
+        "sys.exit(len(sys.argv) > 2)\n"
+    )
+    result = _invoke("bench", "--source", tmp_path, "--short", "--json")
+    assert (result.exit_code, result.output) == (0, "2")
+    program.write_text("raise SystemExit(3)\n")
+    assert _invoke("bench", "--source", tmp_path).exit_code == 3
+
+
+def test_bench_says_that_it_needs_the_source(tmp_path: Path) -> None:
+    result = _invoke("bench", "--source", tmp_path)
+    assert result.exit_code == 2
+    assert "is not memmgr's source" in result.output

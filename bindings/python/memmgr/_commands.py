@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,6 +211,31 @@ def _print_verified(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if row["error"]:
             console.print(row["error"], highlight=False, soft_wrap=True)
+
+
+@memmgr.command()
+@click.option("--short", is_flag=True, help="Fewer rounds: to see that it works.")
+@click.option(
+    "--source",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=Path(__file__).resolve().parents[3],
+    show_default="the one this was installed from with pip install -e",
+    help="Folder of memmgr's source.",
+)
+@_json_option
+def bench(source: Path, short: bool, as_json: bool) -> None:
+    """Measure memmgr beside its peers, and write bench/REPORT.md.
+
+    Builds what it measures from the source, with the packages of memmgr[bench].
+    """
+    program = source / "bench" / "run.py"
+    if not program.exists():
+        raise click.UsageError(f"{source} is not memmgr's source: give it with --source")
+    command = [sys.executable, str(program), *(["--short"] if short else [])]
+    finished = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, check=False)
+    if finished.returncode == 0 and as_json:
+        sys.stdout.write((source / "bench" / "report.json").read_text(encoding="utf-8"))
+    sys.exit(finished.returncode)
 
 
 def _print_json(value: object) -> None:
