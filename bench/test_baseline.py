@@ -29,6 +29,10 @@ def test_reading_allocates_nothing(counted: dict[str, float]) -> None:
     assert counted["allocations_per_1000_pairs"] == 0
 
 
+def test_reading_misses_no_page(counted: dict[str, float]) -> None:
+    assert counted["page_faults_per_1000_pairs"] == 0
+
+
 def test_counters_are_as_in_the_baseline(counted: dict[str, float]) -> None:
     baseline = counters.read_baseline()
     if baseline is None:

@@ -11,7 +11,7 @@
  * bounds, and every scheme but the locks and RCU looks whether a writer is in.
  */
 #define _GNU_SOURCE
-#include "table.h"
+#include "../table.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
