@@ -18,7 +18,6 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import build
@@ -52,7 +51,7 @@ def measure(prefix: Path) -> dict[str, float]:
     options = ["-DWITH_MEMMGR", library]
     blocks = build.compiled(here / "pool" / "count.c", prefix / "count-blocks", options)
     views = ("view_acquire", "view_release")
-    reading = difference(lambda count: usage([str(program), count], prefix), PAIRS)
+    reading = difference([str(program)], PAIRS, prefix)
 
     def of_block(workload: str) -> float:
         return instructions([str(blocks), workload], BLOCKS, ("block_alloc", "block_free"), prefix)
@@ -67,7 +66,7 @@ def measure(prefix: Path) -> dict[str, float]:
         "page_faults_per_1000_pairs": reading["page_faults"],
     }
     for workload in ("open", "load", "reload"):
-        used = difference(lambda count: usage([str(loads), workload, count], prefix), LOADS)
+        used = difference([str(loads), workload], LOADS, prefix)
         counted |= {
             f"{name}_per_{workload}": used[name] / LOADS
             for name in ("system_calls", "allocations", "bytes_copied")
@@ -77,9 +76,9 @@ def measure(prefix: Path) -> dict[str, float]:
     return counted
 
 
-def difference(counts_of: Callable[[str], dict[str, int]], count: int) -> dict[str, int]:
-    """What `count` more of something used: everything else is the same in both runs."""
-    few, many = counts_of(str(count)), counts_of(str(2 * count))
+def difference(command: list[str], count: int, folder: Path) -> dict[str, int]:
+    """What `count` more of what the program does used: all else is the same in both runs."""
+    few, many = (usage([*command, str(times * count)], folder) for times in (1, 2))
     return {name: many[name] - few[name] for name in few}
 
 
