@@ -43,8 +43,12 @@ const systems = [_]struct { target: []const u8, commands: []const []const []cons
 };
 
 const warnings = [_][]const u8{ "-Wall", "-Wextra", "-pedantic", "-Werror" };
+/// What only the headers have to be clean of.
+const warnings_strict = warnings ++ .{ "-Wconversion", "-Wshadow" };
 const c_standards = [_][]const u8{ "c99", "c11", "c17", "c23" };
-const cpp_standards = [_][]const u8{ "c++11", "c++14", "c++17", "c++20" };
+const cpp_standards = [_][]const u8{ "c++11", "c++14", "c++17", "c++20", "c++23" };
+/// Of memmgr.hpp: the oldest and the newest run its tests.
+const hpp_standards = [_][]const u8{ "c++17", "c++20", "c++23" };
 
 fn declare(b: *std.Build) void {
     const steps = .{
@@ -53,7 +57,8 @@ fn declare(b: *std.Build) void {
         .fuzz = b.step("fuzz", "Fuzz the unit tests that take random input (with --fuzz=200K)"),
         .@"test" = b.step("test", "Run test:unit, test:abi, test:header, test:c and test:fmt"),
         .test_unit = b.step("test:unit", "Run the tests at the foot of core's files"),
-        .test_abi = b.step("test:abi", "Compare the Zig mirror of the header with the header"),
+        .snapshot = b.step("snapshot", "Take tests/abi/snapshot.c anew: the ABI is to change"),
+        .test_abi = b.step("test:abi", "Compare header, its Zig mirror and tests/abi/snapshot.c"),
         .test_header = b.step("test:header", "Compile the header in every dialect of C and C++"),
         .test_c = b.step("test:c", "Run the programs of tests/c and tests/cpp, static and shared"),
         .test_fmt = b.step("test:fmt", "Check the layout of Zig files"),
@@ -70,6 +75,8 @@ fn declare(b: *std.Build) void {
     ) orelse .debug;
     const filters = b.option([]const []const u8, "filter", "Unit tests with this in their name");
     const slow = b.option(bool, "slow", "Run the unit tests in mode safe as well") orelse false;
+    // Two libraries of one name are none that a package which depends on this one can ask for.
+    const linkage = b.option(std.builtin.LinkMode, "linkage", "The library to install (both)");
 
     const static = addLibrary(b, target, .static);
     const shared = addLibrary(b, target, .dynamic);
@@ -79,12 +86,18 @@ fn declare(b: *std.Build) void {
     }) catch @panic("OOM");
 
     // The default: what is handed out.
-    b.installArtifact(static);
-    b.installArtifact(shared);
+    if (linkage != .dynamic) b.installArtifact(static);
+    if (linkage != .static) b.installArtifact(shared);
     installPkgConfig(b, "memmgr", "-L${libdir} -lmemmgr");
     installPkgConfig(b, "memmgr-static", b.fmt("${{libdir}}/{s} -pthread", .{static.out_filename}));
 
-    _ = b.addModule("memmgr", .{ .root_source_file = b.path("core/memmgr.zig"), .target = target });
+    installCmakePackage(b);
+
+    _ = b.addModule("memmgr", .{
+        .root_source_file = b.path("core/memmgr.zig"),
+        .target = target,
+        .link_libc = target.result.os.tag != .windows,
+    });
     for (listPrograms(b, "examples")) |program| {
         const install = b.addInstallArtifact(addProgram(b, program, static), .{
             .dest_dir = .{ .override = .{ .custom = "examples" } },
@@ -99,8 +112,15 @@ fn declare(b: *std.Build) void {
     // The fuzzer starts and watches this one itself.
     steps.fuzz.dependOn(&b.addRunArtifact(addUnitTest(b, unit.with(.{ .llvm = true }))).step);
 
-    const asserts = printAbiAsserts(b);
+    const abi = addAbiPrinter(b);
+    const asserts = printAbi(b, abi).captureStdOut(.{ .basename = "abi.c" });
     steps.test_abi.dependOn(&addObject(b, target, asserts, "c11").step);
+    const comparison = printAbi(b, abi);
+    comparison.addFileArg(b.path(abi_snapshot));
+    steps.test_abi.dependOn(&comparison.step);
+    const update = b.addUpdateSourceFiles();
+    update.addCopyFileToSource(asserts, abi_snapshot);
+    steps.snapshot.dependOn(&update.step);
 
     const consumers = writeHeaderConsumers(b);
     for (c_standards) |standard| {
@@ -108,6 +128,9 @@ fn declare(b: *std.Build) void {
     }
     for (cpp_standards) |standard| {
         steps.test_header.dependOn(&addObject(b, target, consumers.cpp, standard).step);
+    }
+    for (hpp_standards) |standard| {
+        steps.test_header.dependOn(&addObject(b, target, consumers.hpp, standard).step);
     }
 
     for (programs) |program| {
@@ -170,6 +193,7 @@ fn addLibrary(
         }),
     });
     library.installHeader(b.path("include/memmgr.h"), "memmgr.h");
+    library.installHeader(b.path("include/memmgr.hpp"), "memmgr.hpp");
     return library;
 }
 
@@ -191,6 +215,28 @@ fn installPkgConfig(b: *std.Build, name: []const u8, libs: []const u8) void {
     const file = files.getDirectory().path(b, file_name);
     const install = b.addInstallLibFile(file, b.fmt("pkgconfig/{s}", .{file_name}));
     b.getInstallStep().dependOn(&install.step);
+}
+
+/// What CMake's find_package looks for. A version is compatible with those of its minor version.
+fn installCmakePackage(b: *std.Build) void {
+    const version = std.SemanticVersion.parse(package.version) catch unreachable;
+    const files = b.addWriteFile("memmgr-config-version.cmake", b.fmt(
+        \\set(PACKAGE_VERSION {s})
+        \\if(PACKAGE_FIND_VERSION_MAJOR EQUAL {d} AND PACKAGE_FIND_VERSION_MINOR EQUAL {d}
+        \\   AND NOT PACKAGE_FIND_VERSION VERSION_GREATER PACKAGE_VERSION
+        \\   AND CMAKE_SIZEOF_VOID_P EQUAL 8)
+        \\  set(PACKAGE_VERSION_COMPATIBLE TRUE)
+        \\endif()
+        \\if(PACKAGE_FIND_VERSION VERSION_EQUAL PACKAGE_VERSION)
+        \\  set(PACKAGE_VERSION_EXACT TRUE)
+        \\endif()
+        \\
+    , .{ package.version, version.major, version.minor }));
+    const name = "memmgr-config-version.cmake";
+    for ([_]*std.Build.Step.InstallFile{
+        b.addInstallLibFile(b.path("cmake/memmgr-config.cmake"), "cmake/memmgr/memmgr-config.cmake"),
+        b.addInstallLibFile(files.getDirectory().path(b, name), "cmake/memmgr/" ++ name),
+    }) |install| b.getInstallStep().dependOn(&install.step);
 }
 
 const UnitTest = struct {
@@ -284,7 +330,9 @@ fn addProgram(
             module.link_libcpp = program.language == .cpp;
             module.addCSourceFile(.{
                 .file = b.path(program.path),
-                .flags = &(warnings ++ .{if (program.language == .c) "-std=c11" else "-std=c++17"}),
+                .flags = &(warnings ++ .{if (program.language == .c)
+                    "-std=c11"
+                else if (library.linkage == .static) "-std=c++17" else "-std=c++23"}),
             });
             if (library.linkage == .dynamic) module.addCMacro("MEMMGR_SHARED", "1");
             module.linkLibrary(library);
@@ -301,9 +349,11 @@ fn addProgram(
     });
 }
 
-/// A C file of static asserts, printed by a program that walks the mirror.
-fn printAbiAsserts(b: *std.Build) std.Build.LazyPath {
-    const generator = b.addExecutable(.{
+const abi_snapshot = "tests/abi/snapshot.c";
+
+/// Prints a C file of static asserts, from a walk through the mirror.
+fn addAbiPrinter(b: *std.Build) *std.Build.Step.Compile {
+    return b.addExecutable(.{
         .name = "abi",
         .root_module = b.createModule(.{
             .root_source_file = b.path("tests/abi/generate.zig"),
@@ -315,13 +365,23 @@ fn printAbiAsserts(b: *std.Build) std.Build.LazyPath {
             }) }},
         }),
     });
-    const run = b.addRunArtifact(generator);
-    run.addFileArg(b.path("include/memmgr.h"));
-    return run.captureStdOut(.{ .basename = "abi.c" });
 }
 
-/// A source file, in C and C++ the same, that uses every initializer of the header.
-fn writeHeaderConsumers(b: *std.Build) struct { c: std.Build.LazyPath, cpp: std.Build.LazyPath } {
+fn printAbi(b: *std.Build, printer: *std.Build.Step.Compile) *std.Build.Step.Run {
+    const run = b.addRunArtifact(printer);
+    run.addFileArg(b.path("include/memmgr.h"));
+    return run;
+}
+
+const HeaderConsumers = struct {
+    c: std.Build.LazyPath,
+    cpp: std.Build.LazyPath,
+    hpp: std.Build.LazyPath,
+};
+
+/// A source file, in C and C++ the same, that uses every initializer of the header, and one that
+/// instantiates the templates of memmgr.hpp.
+fn writeHeaderConsumers(b: *std.Build) HeaderConsumers {
     b.dependOnFileContents(b.path("include/memmgr.h"));
     const io = b.graph.io;
     const dir = b.root.openDir(io, "include", .{}) catch @panic("no folder include");
@@ -340,6 +400,13 @@ fn writeHeaderConsumers(b: *std.Build) struct { c: std.Build.LazyPath, cpp: std.
     return .{
         .c = b.addWriteFile("header.c", text).getDirectory().path(b, "header.c"),
         .cpp = b.addWriteFile("header.cpp", text).getDirectory().path(b, "header.cpp"),
+        .hpp = b.addWriteFile("hpp.cpp",
+            \\#include <memmgr.hpp>
+            \\template class memmgr::View<>;
+            \\template class memmgr::View<double>;
+            \\template class memmgr::Allocator<int>;
+            \\
+        ).getDirectory().path(b, "hpp.cpp"),
     };
 }
 
@@ -350,10 +417,15 @@ fn addObject(
     file: std.Build.LazyPath,
     standard: []const u8,
 ) *std.Build.Step.Compile {
-    const module = b.createModule(.{ .target = target, .optimize = .safe, .link_libc = true });
+    const module = b.createModule(.{
+        .target = target,
+        .optimize = .safe,
+        .link_libc = true,
+        .link_libcpp = std.mem.startsWith(u8, standard, "c++"),
+    });
     module.addIncludePath(b.path("include"));
     module.addCSourceFile(.{ .file = file, .flags = std.mem.concat(b.allocator, []const u8, &.{
-        &warnings,
+        &warnings_strict,
         &.{b.fmt("-std={s}", .{standard})},
     }) catch @panic("OOM") });
     return b.addObject(.{ .name = standard, .root_module = module });

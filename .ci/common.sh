@@ -9,7 +9,7 @@ export ZIG_DEBUG_CMD=1
 
 # What the tests use if it is there; without it they skip what needs it.
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    packages='binutils gcc pkg-config spin strace valgrind'
+    packages='binutils clang cmake g++ gcc make pkg-config spin strace valgrind'
     DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $packages ||
         { apt-get -q update && apt-get -q -y install --no-install-recommends $packages; } ||
         echo "not all of these are to be had here: $packages"

@@ -5,7 +5,7 @@
  * by a reload. No query ever fails, waits, or sees two versions at once: a version is all ones, all
  * twos and so on, so a sum that is not a multiple of the table's length would show.
  */
-#include <memmgr.h>
+#include <memmgr.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -25,13 +25,6 @@ struct Tally {
     std::atomic<uint64_t> answered{0}, mixed{0};
 };
 
-void require(memmgr_status status, const memmgr_error &error)
-{
-    if (status == MEMMGR_OK) return;
-    std::fprintf(stderr, "serve: %s\n", error.message);
-    std::exit(1);
-}
-
 /* A new version is a new file: a mapping would show a rewrite in place half done. */
 std::string write_version(unsigned version)
 {
@@ -47,61 +40,62 @@ std::string write_version(unsigned version)
     return path;
 }
 
-void answer(memmgr_manager *manager, const std::atomic<bool> &stop, Tally &tally)
+void answer(memmgr::Dimension dimension, const std::atomic<bool> &stop, Tally &tally)
 {
-    memmgr_error error = MEMMGR_ERROR_INIT;
-    memmgr_view view = MEMMGR_VIEW_INIT;
     while (!stop.load(std::memory_order_relaxed)) {
-        require(memmgr_view_acquire(manager, 0, 0, table_size, &view, &error), error);
-        const auto *table = static_cast<const unsigned char *>(view.data);
         uint64_t sum = 0;
-        for (size_t index = 0; index < view.length; index++) sum += table[index];
+        for (const unsigned char byte : dimension.view<unsigned char>(0, table_size)) sum += byte;
         if (sum % table_size != 0) tally.mixed++;
         tally.answered++;
-        require(memmgr_view_release(manager, &view, &error), error);
+    }
+}
+
+/* The dimension has room for two versions. While a slow query holds the one before the last, the
+ * next has to wait; the queries do not. */
+void publish(memmgr::Dimension dimension, const std::string &path)
+{
+    for (;;) {
+        try {
+            return dimension.reload(path);
+        } catch (const memmgr::Error &error) {
+            if (error.status() != MEMMGR_ERR_VIEWS_HELD) throw;
+            std::this_thread::yield();
+        }
     }
 }
 
 } // namespace
 
 int main(int argc, char **argv)
-{
+try {
     const double seconds = argc > 1 ? std::atof(argv[1]) : 1;
-    memmgr_error error = MEMMGR_ERROR_INIT;
-    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
-    memmgr_manager *manager = nullptr;
+    auto options = memmgr::init<memmgr_manager_options>();
     options.dimension_count = 1;
     options.capacity = table_size;
-    require(memmgr_manager_open(&options, &manager, &error), error);
-    require(memmgr_dimension_load(manager, 0, write_version(1).c_str(), nullptr, &error), error);
+    memmgr::Manager manager(options);
+    const memmgr::Dimension dimension = manager[0];
+    dimension.load(write_version(1));
 
     std::atomic<bool> stop{false};
     Tally tally;
     std::vector<std::thread> threads;
     for (int index = 0; index < 4; index++)
-        threads.emplace_back(answer, manager, std::cref(stop), std::ref(tally));
+        threads.emplace_back(answer, dimension, std::cref(stop), std::ref(tally));
 
     unsigned version = 1;
     const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
-    while (std::chrono::steady_clock::now() < end) {
-        const std::string path = write_version(version + 1);
-        /* The dimension has room for two versions. While a slow query holds the one before the
-         * last, the next has to wait; the queries do not. */
-        memmgr_status status;
-        while ((status = memmgr_dimension_reload(manager, 0, path.c_str(), nullptr, &error)) ==
-               MEMMGR_ERR_VIEWS_HELD)
-            std::this_thread::yield();
-        require(status, error);
-        version++;
-    }
+    while (std::chrono::steady_clock::now() < end) publish(dimension, write_version(++version));
     stop = true;
     for (auto &thread : threads) thread.join();
 
     std::printf("%llu queries answered from %u versions, %llu saw two at once\n",
                 static_cast<unsigned long long>(tally.answered), version,
                 static_cast<unsigned long long>(tally.mixed));
-    require(memmgr_manager_close(manager, MEMMGR_ON_VIEWS_REFUSE, 0, &error), error);
+    manager.close();
     for (int index = 0; index < 3; index++)
         std::remove(("serve-" + std::to_string(index) + ".bin").c_str());
     return tally.mixed == 0 ? 0 : 1;
+} catch (const memmgr::Error &error) {
+    std::fprintf(stderr, "serve: %s\n", error.what());
+    return 1;
 }

@@ -1,6 +1,9 @@
 //! Prints a C file that compiles only if include/memmgr.h and core/c_api agree, and fails if the
 //! header, given as the argument, has a name that core/c_api lacks.
 //!
+//! A second argument is the same file as it once was, tests/abi/snapshot.c: instead of printing, it
+//! fails if anything is different now, which for programs that are compiled already it would be too.
+//!
 //! The C names, types, offsets, values and prototypes all come from the Zig declarations by
 //! reflection. A struct of the mirror has no padding, and so a field that only the header has
 //! would move an offset or the size.
@@ -33,7 +36,29 @@ pub fn main(init: std.process.Init) !void {
     var text: Writer.Allocating = .init(arena);
     try writeAsserts(&text.writer);
     try requireNames(header, text.written());
-    try std.Io.File.stdout().writeStreamingAll(io, text.written());
+    if (args.len == 2) return std.Io.File.stdout().writeStreamingAll(io, text.written());
+    const snapshot = try std.Io.Dir.cwd().readFileAlloc(io, args[2], arena, .unlimited);
+    try requireSame(snapshot, text.written());
+}
+
+/// Says which lines only one of the two has.
+fn requireSame(snapshot: []const u8, now: []const u8) !void {
+    if (std.mem.eql(u8, snapshot, now)) return;
+    std.debug.print("the ABI is not that of the snapshot; if it is meant to change, and by the " ++
+        "rules of docs/ABI.md: zig build snapshot\n", .{});
+    printMissing("-", snapshot, now);
+    printMissing("+", now, snapshot);
+    return error.AbiChanged;
+}
+
+fn printMissing(sign: []const u8, lines: []const u8, others: []const u8) void {
+    var each = std.mem.tokenizeScalar(u8, lines, '\n');
+    while (each.next()) |line| {
+        var known = std.mem.tokenizeScalar(u8, others, '\n');
+        while (known.next()) |other| {
+            if (std.mem.eql(u8, line, other)) break;
+        } else std.debug.print("{s} {s}\n", .{ sign, line });
+    }
 }
 
 fn writeAsserts(w: *Writer) Writer.Error!void {
