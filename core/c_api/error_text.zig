@@ -55,28 +55,29 @@ fn writeSentence(
     if (system_limit) |limit| try writer.print(": {s} is reached", .{limit});
     // Some cannot be asked for their value.
     if (system_limit != null and detail.limit != 0) {
-        try writer.print(": requested {d}{s}, used {d}, limit {d}", .{
-            detail.requested,
-            if (detail.limit_kind.countsBytes()) " bytes" else "",
-            detail.used,
-            detail.limit,
-        });
+        const unit = if (detail.limit_kind.countsBytes()) " bytes" else "";
+        try writeNumber(writer, ": requested ", detail.requested, unit);
+        try writeNumber(writer, ", used ", detail.used, "");
+        try writeNumber(writer, ", limit ", detail.limit, "");
     } else switch (status) {
-        .limit_exceeded => try writer.print(
-            ": requested {d} bytes, used {d}, limit {d}",
-            .{ detail.requested, detail.used, detail.limit },
-        ),
-        .allocation, .disk_full => if (detail.requested != 0) {
-            try writer.print(": requested {d} bytes", .{detail.requested});
+        .limit_exceeded => {
+            try writeNumber(writer, ": requested ", detail.requested, " bytes");
+            try writeNumber(writer, ", used ", detail.used, "");
+            try writeNumber(writer, ", limit ", detail.limit, "");
         },
-        .out_of_bounds => try writer.print(
-            ": offset {d}, length {d}, loaded {d} bytes",
-            .{ detail.requested, detail.used, detail.limit },
-        ),
-        .views_held, .wait_timeout => try writer.print(": {d} held", .{detail.views}),
-        .format, .faulted => try writer.print(": at byte {d}", .{detail.offset}),
+        .allocation, .disk_full => if (detail.requested != 0) {
+            try writeNumber(writer, ": requested ", detail.requested, " bytes");
+        },
+        .out_of_bounds => {
+            try writeNumber(writer, ": offset ", detail.requested, "");
+            try writeNumber(writer, ", length ", detail.used, "");
+            try writeNumber(writer, ", loaded ", detail.limit, " bytes");
+        },
+        .views_held, .wait_timeout => try writeNumber(writer, ": ", detail.views, " held"),
+        .format, .faulted => try writeNumber(writer, ": at byte ", detail.offset, ""),
         .invalid_argument, .unknown_dimension => if (detail.limit != 0) {
-            try writer.print(": got {d}, limit {d}", .{ detail.requested, detail.limit });
+            try writeNumber(writer, ": got ", detail.requested, "");
+            try writeNumber(writer, ", limit ", detail.limit, "");
         },
         .ok,
         .already_loaded,
@@ -95,6 +96,16 @@ fn writeSentence(
             detail.code,
         });
     }
+}
+
+/// Not inlined: its copies would be a tenth of the library.
+pub noinline fn writeNumber(
+    writer: *std.Io.Writer,
+    before: []const u8,
+    number: u64,
+    after: []const u8,
+) std.Io.Writer.Error!void {
+    try writer.print("{s}{d}{s}", .{ before, number, after });
 }
 
 /// The limit by the name that whoever can raise it knows it by; null if it is the manager's own,

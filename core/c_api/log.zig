@@ -8,6 +8,7 @@ const Managers = @import("../Managers.zig");
 const Call = @import("Call.zig");
 const fork = @import("../fork.zig");
 const types = @import("types.zig");
+const writeNumber = @import("error_text.zig").writeNumber;
 
 const Atomic = std.atomic.Value;
 const Function = *const types.LogFunction;
@@ -86,38 +87,37 @@ fn hear(event: Log.Event) void {
 fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!void {
     if (event.dimension_name.len > 0) try writer.print("{s}: ", .{event.dimension_name});
     switch (event.operation) {
-        .open => try writer.print("opened, {d} bytes charged", .{event.bytes}),
+        .open => try writeNumber(writer, "opened, ", event.bytes, " bytes charged"),
         .close => try writer.writeAll("closed"),
-        .load => try writer.print("loaded {d} bytes", .{event.bytes}),
-        .reload => try writer.print("reloaded {d} bytes", .{event.bytes}),
-        .unload => try writer.print("unloaded {d} bytes", .{event.bytes}),
-        .deallocate => try writer.print("deallocated {d} bytes", .{event.bytes}),
+        .load => try writeNumber(writer, "loaded ", event.bytes, " bytes"),
+        .reload => try writeNumber(writer, "reloaded ", event.bytes, " bytes"),
+        .unload => try writeNumber(writer, "unloaded ", event.bytes, " bytes"),
+        .deallocate => try writeNumber(writer, "deallocated ", event.bytes, " bytes"),
         .retire => {
-            try writer.print("unmapped {d} bytes", .{event.bytes});
+            try writeNumber(writer, "unmapped ", event.bytes, " bytes");
             if (event.faulted) try writer.writeAll(", of which some could not be read");
         },
-        .flush => try writer.print("flushed {d} bytes", .{event.bytes}),
-        .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
-        .alloc => try writer.print("handed out a block of {d} bytes", .{event.bytes}),
-        .resize => try writer.print("resized a block to {d} bytes", .{event.bytes}),
-        .free => if (event.level == .@"error")
-            try writer.print("blocks that two threads freed at the same time: {d}", .{event.bytes})
-        else
-            try writer.print("took a block of {d} bytes back", .{event.bytes}),
-        .grow => try writer.print("took {d} bytes for the pools", .{event.bytes}),
-        .trim => try writer.print("gave {d} bytes of the pools back", .{event.bytes}),
-        .pressure => if (event.threshold_percent != 0)
-            try writer.print("{d} % of what the limit leaves beyond the regions is charged", .{
-                event.threshold_percent,
-            })
-        else
-            try writer.print("refusing {d} bytes", .{event.bytes}),
-        .save => try writer.print("saved {d} bytes", .{event.bytes}),
+        .flush => try writeNumber(writer, "flushed ", event.bytes, " bytes"),
+        .evict => try writeNumber(writer, "evicted ", event.bytes, " bytes"),
+        .alloc => try writeNumber(writer, "handed out a block of ", event.bytes, " bytes"),
+        .resize => try writeNumber(writer, "resized a block to ", event.bytes, " bytes"),
+        .free => if (event.level == .@"error") {
+            const raced = "blocks that two threads freed at the same time: ";
+            try writeNumber(writer, raced, event.bytes, "");
+        } else try writeNumber(writer, "took a block of ", event.bytes, " bytes back"),
+        .grow => try writeNumber(writer, "took ", event.bytes, " bytes for the pools"),
+        .trim => try writeNumber(writer, "gave ", event.bytes, " bytes of the pools back"),
+        .pressure => if (event.threshold_percent != 0) {
+            const charged = " % of what the limit leaves beyond the regions is charged";
+            try writeNumber(writer, "", event.threshold_percent, charged);
+        } else try writeNumber(writer, "refusing ", event.bytes, " bytes"),
+        .save => try writeNumber(writer, "saved ", event.bytes, " bytes"),
         .none, .find, .acquire, .release, .write, .stats, .log, .verify => {
             try writer.writeAll(@tagName(event.operation));
         },
     }
     const preposition = if (event.operation == .save) "to" else "of";
     if (event.file_name.len > 0) try writer.print(" {s} '{s}'", .{ preposition, event.file_name });
-    try writer.print(" (allocated {d} of {d} bytes)", .{ event.allocated, event.limit });
+    try writeNumber(writer, " (allocated ", event.allocated, " of ");
+    try writeNumber(writer, "", event.limit, " bytes)");
 }
