@@ -87,7 +87,7 @@ fn declare(b: *std.Build) void {
 
     // The default: what is handed out.
     if (linkage != .dynamic) b.installArtifact(static);
-    if (linkage != .static) b.installArtifact(shared);
+    if (linkage != .static) installShared(b, shared);
     installPkgConfig(b, "memmgr", "-L${libdir} -lmemmgr");
     installPkgConfig(b, "memmgr-static", b.fmt("${{libdir}}/{s} -pthread", .{static.out_filename}));
 
@@ -195,6 +195,42 @@ fn addLibrary(
     library.installHeader(b.path("include/memmgr.h"), "memmgr.h");
     library.installHeader(b.path("include/memmgr.hpp"), "memmgr.hpp");
     return library;
+}
+
+/// On Windows with an import library of our own: in the linker's the entry point and the TLS index
+/// of memmgr.dll are names like all others, and a DLL that is linked with it could take them for
+/// its own.
+fn installShared(b: *std.Build, library: *std.Build.Step.Compile) void {
+    const target = library.root_module.resolved_target.?.result;
+    if (target.os.tag != .windows) return b.installArtifact(library);
+    const install = b.addInstallArtifact(library, .{ .implib_dir = .disabled });
+    b.getInstallStep().dependOn(&install.step);
+
+    var exports: []const u8 = "LIBRARY memmgr.dll\nEXPORTS\n";
+    var lines = std.mem.splitScalar(u8, readHeader(b), '\n');
+    while (lines.next()) |line| {
+        const declaration = std.mem.cutPrefix(u8, line, "MEMMGR_API ") orelse continue;
+        const before, _ = std.mem.cutScalar(u8, declaration, '(') orelse continue;
+        const start = std.mem.findLastAny(u8, before, " *").?;
+        exports = b.fmt("{s}{s}\n", .{ exports, before[start + 1 ..] });
+    }
+    const dlltool = b.addSystemCommand(&.{
+        b.graph.zig_exe, "dlltool", "-m", if (target.cpu.arch == .aarch64) "arm64" else "i386:x86-64",
+        "-d",
+    });
+    dlltool.addFileArg(b.addWriteFile("memmgr.def", exports).getDirectory().path(b, "memmgr.def"));
+    dlltool.addArg("-l");
+    const import_library = b.addInstallLibFile(dlltool.addOutputFileArg("memmgr.lib"), "memmgr.lib");
+    b.getInstallStep().dependOn(&import_library.step);
+}
+
+fn readHeader(b: *std.Build) []const u8 {
+    b.dependOnFileContents(b.path("include/memmgr.h"));
+    const io = b.graph.io;
+    const dir = b.root.openDir(io, "include", .{}) catch @panic("no folder include");
+    defer dir.close(io);
+    return dir.readFileAlloc(io, "memmgr.h", b.allocator, .unlimited) catch
+        @panic("no file include/memmgr.h");
 }
 
 /// A pkg-config file that goes where its folder goes.
@@ -382,14 +418,8 @@ const HeaderConsumers = struct {
 /// A source file, in C and C++ the same, that uses every initializer of the header, and one that
 /// instantiates the templates of memmgr.hpp.
 fn writeHeaderConsumers(b: *std.Build) HeaderConsumers {
-    b.dependOnFileContents(b.path("include/memmgr.h"));
-    const io = b.graph.io;
-    const dir = b.root.openDir(io, "include", .{}) catch @panic("no folder include");
-    defer dir.close(io);
-    const header = dir.readFileAlloc(io, "memmgr.h", b.allocator, .unlimited) catch
-        @panic("no file include/memmgr.h");
     var text: []const u8 = "#include <memmgr.h>\n";
-    var lines = std.mem.splitScalar(u8, header, '\n');
+    var lines = std.mem.splitScalar(u8, readHeader(b), '\n');
     while (lines.next()) |line| {
         const macro = std.mem.cutPrefix(u8, line, "#define ") orelse continue;
         const name, _ = std.mem.cutScalar(u8, macro, ' ') orelse continue;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -60,6 +61,24 @@ def defined_symbols(option: str, library: Path) -> dict[str, str]:
 def test_shared_library_exports_the_header_and_no_more(prefix: Path) -> None:
     symbols = defined_symbols("-D", prefix / "lib" / "libmemmgr.so")
     assert symbols == dict.fromkeys(header_functions(), "T")
+
+
+def test_import_library_of_windows_has_the_header_and_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("ziglang")
+    subprocess.run(
+        [sys.executable, "-m", "ziglang", "build", "-Dtarget=x86_64-windows-gnu", "-p", tmp_path],
+        cwd=ROOT,
+        env=os.environ | {"ZIG_DEBUG_CMD": "1"},
+        check=True,
+        capture_output=True,
+    )
+    # An archive: behind 8 bytes, and 60 that describe it, its index counts and lists all names.
+    index = (tmp_path / "lib" / "memmgr.lib").read_bytes()[68:]
+    count = int.from_bytes(index[:4], "big")
+    names = {name.decode() for name in index[4 + 4 * count :].split(b"\0")[:count]}
+    ends = {"__IMPORT_DESCRIPTOR_memmgr", "__NULL_IMPORT_DESCRIPTOR", "\x7fmemmgr_NULL_THUNK_DATA"}
+    functions = header_functions()
+    assert names - ends == functions | {f"__imp_{name}" for name in functions}
 
 
 @linux_only
