@@ -29,6 +29,9 @@ if(NOT TARGET memmgr::memmgr)
     INTERFACE_COMPILE_DEFINITIONS MEMMGR_SHARED)
   if(WIN32)
     set_target_properties(memmgr::memmgr PROPERTIES IMPORTED_IMPLIB "${memmgr_IMPORT_LIBRARY}")
+  elseif(APPLE)
+    # What is not built yet cannot be asked.
+    set_target_properties(memmgr::memmgr PROPERTIES IMPORTED_SONAME "@rpath/libmemmgr.dylib")
   endif()
 endif()
 
