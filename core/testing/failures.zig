@@ -19,7 +19,7 @@ const types = libmemmgr.types;
 const testing = std.testing;
 const io = testing.io;
 
-const capabilities = libmemmgr.shims[0];
+const capabilities = @import("../c_api/capabilities.zig");
 const dimension = @import("../c_api/dimension.zig");
 const failure = @import("../c_api/failure.zig");
 const log = @import("../c_api/log.zig");
@@ -47,11 +47,12 @@ const Place = enum(u32) {
     deallocated,
 
     const count = std.enums.values(Place).len;
-
-    fn index(place: Place) u32 {
-        return @backingInt(place);
-    }
 };
+
+/// Of which a function wants the index.
+fn at(place: Place) u32 {
+    return @backingInt(place);
+}
 
 /// Files that all worlds share.
 const Files = struct {
@@ -163,19 +164,19 @@ const World = struct {
         try world.prepare(.written, files.raw, &copy);
         const err = &world.err;
         const handle = world.manager;
-        const replaced = Place.replaced.index();
+        const replaced = at(.replaced);
         try expectOk(view.memmgr_view_acquire(handle, replaced, 0, 1, &world.view, err), world);
         try expectOk(
             dimension.memmgr_dimension_reload(handle, replaced, files.array, null, err),
             world,
         );
-        const written = Place.written.index();
+        const written = at(.written);
         try expectOk(
             write.memmgr_write_begin(handle, written, 0, 0, &world.write, err),
             world,
         );
         try expectOk(
-            dimension.memmgr_dimension_deallocate(handle, Place.deallocated.index(), 0, 0, err),
+            dimension.memmgr_dimension_deallocate(handle, at(.deallocated), 0, 0, err),
             world,
         );
         try expectOk(pool.memmgr_block_alloc(handle, 100, &world.small, err), world);
@@ -189,7 +190,7 @@ const World = struct {
         options: ?*const types.LoadOptions,
     ) !void {
         try expectOk(
-            dimension.memmgr_dimension_load(world.manager, place.index(), path, options, &world.err),
+            dimension.memmgr_dimension_load(world.manager, at(place), path, options, &world.err),
             world,
         );
     }
@@ -243,11 +244,6 @@ const Case = struct {
     quiet: bool = false,
 };
 
-/// A dimension's index, to be cut to one that most functions take.
-fn at(place: Place) u32 {
-    return place.index();
-}
-
 const cases = [_]Case{
     .{ .name = "memmgr_version", .run = run.version, .quiet = true },
     .{ .name = "memmgr_status_name", .run = run.statusName, .quiet = true },
@@ -292,6 +288,12 @@ const cases = [_]Case{
     .{ .name = "memmgr_block_alloc", .run = run.blockAlloc },
     .{ .name = "memmgr_block_alloc", .run = run.blockAllocLarge },
     .{ .name = "memmgr_block_alloc", .run = run.blockAllocFirst, .before = run.open },
+    .{
+        .name = "memmgr_block_alloc",
+        .run = run.blockAllocFirst,
+        .before = run.openNew,
+        .occupy = true,
+    },
     .{ .name = "memmgr_block_alloc_aligned", .run = run.blockAllocAligned },
     .{ .name = "memmgr_block_alloc_zeroed", .run = run.blockAllocZeroed },
     .{ .name = "memmgr_block_alloc_batch", .run = run.blockAllocBatch },
@@ -320,7 +322,7 @@ const cases = [_]Case{
 
 const run = struct {
     fn version(_: *World) i32 {
-        return @intFromBool(libmemmgr.shims[0].memmgr_version() == 0);
+        return @intFromBool(capabilities.memmgr_version() == 0);
     }
 
     fn statusName(_: *World) i32 {
@@ -444,7 +446,8 @@ const run = struct {
     }
 
     fn loadRam(world: *World) i32 {
-        return loadWith(world, .empty, world.files.layers, .{ .mode = @backingInt(types.Mode.ram) });
+        const mode = @backingInt(types.Mode.ram);
+        return loadWith(world, .empty, world.files.layers, .{ .mode = mode });
     }
 
     fn loadArray(world: *World) i32 {
@@ -493,8 +496,9 @@ const run = struct {
     fn wouldFit(world: *World) i32 {
         const mode = @backingInt(types.Mode.read_write);
         const path = world.files.raw;
-        const index = at(.empty);
-        return dimension.memmgr_dimension_would_fit(world.manager, index, path, 0, mode, &world.err);
+        const handle = world.manager;
+        const err = &world.err;
+        return dimension.memmgr_dimension_would_fit(handle, at(.empty), path, 0, mode, err);
     }
 
     fn unload(world: *World) i32 {
@@ -1035,6 +1039,8 @@ fn isHarmless(case: *const Case, call: os.Call, index: u64, times: u64) bool {
         .unmap, .give, .renew => true,
         // The pools give back what is free, and ask once more.
         .take => times == 1,
+        // The thread does without blocks at hand.
+        .permanent => case.run == run.blockAllocFirst,
         // The time of a file that is loaded, or flushed, already: `verify` may say "rewritten".
         .identify => case.run == run.loadReadWrite and index == 1,
         .identify_path => case.run == run.flush,
@@ -1052,4 +1058,48 @@ fn changesOf(case: *const Case, call: os.Call, index: u64) Changes {
         // The pools have their addresses from the first try on, and nothing in them.
         .reserved = case.run == run.blockAllocFirst and call == .take and index > 0,
     };
+}
+
+test "R7.2 threads that get no memory for counters of their own read with those of all" {
+    const Readers = struct {
+        const count = 70; // of which some are beyond the rows that a manager begins with
+        var world: World = undefined;
+        var inside: std.atomic.Value(u32) = .init(0);
+        var refused: std.atomic.Value(u32) = .init(0);
+
+        fn read() void {
+            var got: types.View = .{};
+            const handle = world.opened;
+            const acquired = view.memmgr_view_acquire(handle, 0, 0, 64, &got, null);
+            _ = inside.fetchAdd(1, .seq_cst);
+            os.futexWakeAll(&inside);
+            while (true) {
+                const seen = inside.load(.seq_cst);
+                if (seen == count) break;
+                os.futexWait(&inside, seen, null);
+            }
+            const released = view.memmgr_view_release(handle, &got, null);
+            if (acquired != ok or released != ok) _ = refused.fetchAdd(1, .seq_cst);
+        }
+    };
+    os.simulated.clear();
+    defer os.simulated.clear();
+    const files: Files = try .init();
+    defer files.deinit();
+    defer run.leave();
+    const world = &Readers.world;
+    try run.occupy();
+    try world.init(&files);
+    try expectOk(run.openNew(world), world);
+    const loaded = dimension.memmgr_dimension_load(world.opened, 0, files.layers, null, &world.err);
+    try expectOk(loaded, world);
+    os.simulated.failNext(.permanent, 12, .{ .times = std.math.maxInt(u64) });
+    var threads: [Readers.count]std.Thread = undefined;
+    for (&threads) |*thread| thread.* = try std.Thread.spawn(.{}, Readers.read, .{});
+    for (threads) |thread| thread.join();
+    try testing.expect(os.simulated.failures(.permanent) > 0);
+    os.simulated.clear();
+    try testing.expectEqual(0, Readers.refused.load(.seq_cst));
+    // Nobody is inside, or closing it would be refused.
+    try world.deinit();
 }
