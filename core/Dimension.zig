@@ -381,7 +381,8 @@ fn sweep(dimension: *Dimension) Gone {
 }
 
 /// Under the lock, of a slot that nobody is in: its file is unmapped and its charge given back.
-/// False if the system refused: the generation is retiring then, and the next sweep tries again.
+/// False if the system refused: the generation is retiring then, and the next sweep tries again;
+/// but once the manager is closed there is none, and its address range goes as a whole.
 fn unmap(dimension: *Dimension, slot: u1) bool {
     const generation = &dimension.generations[slot];
     const number = generation.number;
@@ -390,7 +391,10 @@ fn unmap(dimension: *Dimension, slot: u1) bool {
     // Who waits to close waits for this too, and its last view may have left without a word.
     dimension.wakeDrainer();
     dimension.guards[slot].disarm();
-    generation.unload() catch return false;
+    generation.unload() catch {
+        if (dimension.gate.read().state != .closed) return false;
+        generation.forget();
+    };
     dimension.gate.setDrain(slot, .{});
     dimension.shared.budget.uncharge(before - dimension.charges());
     const word = dimension.gate.read();

@@ -139,6 +139,11 @@ pub fn load(
 pub fn unload(generation: *Generation) os.Error!void {
     var code: i64 = 0;
     try os.restore(generation.placement, &code);
+    generation.forget();
+}
+
+/// Leaves in its slot what the system would not take out, to go with the whole reservation.
+pub fn forget(generation: *Generation) void {
     if (generation.options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
     generation.layers.deinit(os.heap);
     os.heap.free(generation.path);

@@ -1099,33 +1099,6 @@ test "R4.5 Manager: who closes without waiting ends the wait of who closes with 
     try testing.expectEqual(null, Managers.find(fixture.handle));
 }
 
-test "R7.2 Manager: each call that the system refuses in a load leaves everything as it was" {
-    const pages = try wholePage("abc");
-    defer testing.allocator.free(pages);
-    const file: TempFile = try .create(pages);
-    defer file.deinit();
-    var fixture: Fixture = try .open_(.{});
-    defer fixture.deinit();
-    const Case = struct { call: os.Call, mode: Generation.Mode, expected: Error };
-    for ([_]Case{
-        .{ .call = .open, .mode = .read, .expected = error.FileAccess },
-        .{ .call = .identify, .mode = .read, .expected = error.FileAccess },
-        .{ .call = .read, .mode = .read, .expected = error.FileAccess },
-        .{ .call = .place, .mode = .read, .expected = error.FileAccess },
-        .{ .call = .fill, .mode = .read_write, .expected = error.FileAccess },
-        .{ .call = .commit, .mode = .ram, .expected = error.AllocationRefused },
-    }) |case| {
-        os.simulated.failNext(case.call, 5, .{});
-        try testing.expectError(case.expected, fixture.load_(3, file.path, case.mode));
-        os.simulated.clear();
-        try testing.expectEqual(5, fixture.detail.code);
-        try expectBudget(fixture.manager, region_size_default);
-        try testing.expectError(error.NotLoaded, fixture.enter(3));
-        try fixture.load_(3, file.path, case.mode);
-        try fixture.unload_(3, .region, .refuse);
-    }
-}
-
 test "R7.2, R9.3 Manager: would_fit tells what the system refuses, and changes nothing" {
     const pages = try wholePage("abc");
     defer testing.allocator.free(pages);
@@ -1158,7 +1131,7 @@ test "Manager: what the system will not unmap is tried again" {
     var fixture: Fixture = try .open_(.{});
     defer fixture.deinit();
     try fixture.load_(0, file.path, .read);
-    os.simulated.failNext(.restore, 12, .{});
+    os.simulated.failNext(.unmap, 12, .{});
     try fixture.unload_(0, .region, .refuse);
     os.simulated.clear();
     try testing.expectError(error.InvalidAccess, fixture.enter(0));

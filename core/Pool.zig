@@ -278,6 +278,8 @@ pub fn allocBatch(
                 pool.free(handle, block.?, &ignored) catch unreachable;
             }
             @memset(blocks, null);
+            // With the slabs that it grew by: they stay only where blocks were handed out.
+            pool.relieve();
             return err;
         };
     }

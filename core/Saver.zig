@@ -395,75 +395,6 @@ const Place = struct {
     }
 };
 
-test "R7.2 each call that the system refuses leaves the old file, and nothing else" {
-    const Case = struct { name: []const u8, manifest: bool };
-    for ([_]Case{
-        .{ .name = "a.safetensors", .manifest = false },
-        .{ .name = "a.npy", .manifest = true },
-        .{ .name = "a.bin", .manifest = true },
-    }) |case| {
-        const place: Place = try .init(case.name);
-        defer place.deinit();
-        defer os.simulated.clear();
-        const options: Options = .{
-            .checksums = true,
-            .manifest = if (case.manifest) place.manifest else null,
-        };
-        var failed: usize = 0;
-        for (std.enums.values(os.Call)) |call| {
-            var after: u32 = 0;
-            while (true) : (after += 1) {
-                var arrays = [_]Array{arrayOf("data", .u8, &.{4}, "data")};
-                var detail: Detail = .{};
-                os.simulated.clear();
-                os.simulated.failNext(call, 5, .{ .after = after });
-                const outcome = saveArrays(place.file.path, &arrays, options, &detail);
-                // It does not make this call so often.
-                if (os.simulated.calls(call) <= after) break;
-                os.simulated.clear();
-                failed += 1;
-                try testing.expectError(error.FileAccess, outcome);
-                try testing.expectEqual(5, detail.code);
-                // Once the data has its name it stays: when the manifest cannot get its own, and
-                // when the folder cannot be made durable.
-                const late = call == .sync_folder or call == .rename and after == 1;
-                var code: i64 = 0;
-                const size = (try os.identifyPath(place.file.path, .itself, &code)).size;
-                try testing.expectEqual(!late, size == 3);
-                const manifest_late = late and call == .sync_folder and after == 1;
-                const count: usize = if (manifest_late) 2 else 1;
-                try testing.expectEqual(count, try place.file.countSiblings());
-                if (!late) continue;
-                os.remove(place.manifest);
-                try place.file.resize(3);
-            }
-            os.simulated.clear();
-            // The save that was told of nothing was a good one.
-            os.remove(place.manifest);
-            try place.file.resize(3);
-        }
-        try testing.expect(failed >= 8);
-    }
-}
-
-test "R7.2 room that is missing, and memory, are errors of their own" {
-    const place: Place = try .init("a.bin");
-    defer place.deinit();
-    defer os.simulated.clear();
-    const codes = if (@import("builtin").os.tag == .windows) .{ 112, 8 } else .{ 28, 12 };
-    inline for (codes, .{ error.DiskFull, error.AllocationRefused }) |code, expected| {
-        for ([_]os.Call{ .create, .allocate, .write, .sync_file, .rename }) |call| {
-            var arrays = [_]Array{arrayOf("data", .u8, &.{4}, "data")};
-            var detail: Detail = .{};
-            os.simulated.failNext(call, code, .{});
-            try testing.expectError(expected, saveArrays(place.file.path, &arrays, .{}, &detail));
-            os.simulated.clear();
-            try place.file.expect("old");
-            try testing.expectEqual(1, try place.file.countSiblings());
-        }
-    }
-}
-
 test "every type of element has its place in the order" {
     for (std.enums.values(Layers.Dtype)) |dtype| {
         try testing.expect(std.mem.findScalar(u32, &sizes_bits, dtypes.bits(dtype)) != null);
@@ -522,24 +453,4 @@ test "a dimension is saved as what it shows, and verified from what is there" {
     const good = try manager.verify(dimension, handle, .{ .checksums = true }, &detail);
     try testing.expectEqual(0, @as(u32, @bitCast(good.changes)));
     try testing.expectEqual(2, good.checked_count);
-
-    // Each call that it makes may be refused, which changes nothing and leaks nothing.
-    defer os.simulated.clear();
-    for ([_]os.Call{ .identify_path, .open, .identify, .read }) |call| {
-        os.simulated.failNext(call, 5, .{});
-        const refused = manager.verify(dimension, handle, .{ .checksums = true }, &detail);
-        try testing.expectError(error.FileAccess, refused);
-        os.simulated.clear();
-        try testing.expectEqual(5, detail.code);
-        try testing.expectEqual(0, manager.counters.held(0, 0) + manager.counters.held(0, 1));
-    }
-    for ([_]os.Call{ .identify_path, .create, .allocate, .write, .read, .sync_file, .rename }) |call| {
-        os.simulated.failNext(call, 5, .{});
-        const options: Options = .{ .checksums = true };
-        const refused = manager.save(dimension, handle, copy, options, &detail);
-        try testing.expectError(error.FileAccess, refused);
-        os.simulated.clear();
-        try testing.expectEqual(2, try place.file.countSiblings());
-        try testing.expectEqual(0, manager.counters.held(0, 0) + manager.counters.held(0, 1));
-    }
 }

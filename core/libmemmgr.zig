@@ -7,6 +7,7 @@ const builtin = @import("builtin");
 const std = @import("std");
 const capabilities = @import("c_api/capabilities.zig");
 const dimension = @import("c_api/dimension.zig");
+const failure = @import("c_api/failure.zig");
 const log = @import("c_api/log.zig");
 const manager = @import("c_api/manager.zig");
 const pool = @import("c_api/pool.zig");
@@ -33,7 +34,7 @@ pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
 pub const shims = .{
-    capabilities, dimension, log, manager, pool, save, stats, status, verify, view, write,
+    capabilities, dimension, failure, log, manager, pool, save, stats, status, verify, view, write,
 };
 
 comptime {
@@ -52,6 +53,7 @@ test {
     _ = @import("c_api/sized.zig");
     _ = capabilities;
     _ = dimension;
+    _ = failure;
     _ = log;
     _ = manager;
     _ = pool;

@@ -57,6 +57,7 @@ test {
     _ = @import("Dump.zig");
     _ = @import("libmemmgr.zig");
     _ = @import("pool/size_classes.zig");
+    _ = @import("testing/failures.zig");
     _ = @import("testing/pool.zig");
     _ = @import("testing/stress.zig");
 }

@@ -180,7 +180,8 @@ enum {
     /* A slab charged and taken for a pool. */
     MEMMGR_OPERATION_GROW = 21,
     MEMMGR_OPERATION_SAVE = 22,
-    MEMMGR_OPERATION_VERIFY = 23
+    MEMMGR_OPERATION_VERIFY = 23,
+    MEMMGR_OPERATION_INJECT = 24
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -1147,6 +1148,91 @@ MEMMGR_API memmgr_status memmgr_dimension_verify(memmgr_manager *manager, uint32
                                                  const memmgr_verify_options *options,
                                                  memmgr_verification *verification_out,
                                                  memmgr_error *error);
+
+/* ==== Failure =============================================================================== */
+
+/* System calls that can be refused, by what they are for: what a program can make fail, to see what
+ * it does then. Those that a system lacks are never made there. */
+enum {
+    /* The addresses of all regions; their division into slots; a file over a slot; memory in a slot
+     * (MEMMGR_MODE_RAM, MEMMGR_OPEN_POPULATE); a slot emptied. Refused the last, a call succeeds
+     * nonetheless: what could not be unmapped stays charged until a later call can. */
+    MEMMGR_CALL_RESERVE = 1,
+    MEMMGR_CALL_CARVE = 2,
+    MEMMGR_CALL_MAP = 3,
+    MEMMGR_CALL_COMMIT = 4,
+    MEMMGR_CALL_UNMAP = 5,
+    /* The addresses of the pools; memory for some of them; that memory made zeros again; and given
+     * back. */
+    MEMMGR_CALL_RESERVE_ARENA = 6,
+    MEMMGR_CALL_TAKE = 7,
+    MEMMGR_CALL_RENEW = 8,
+    MEMMGR_CALL_GIVE = 9,
+    /* Memory of the library's own: for good, and for a while. The latter has no system code. */
+    MEMMGR_CALL_PERMANENT = 10,
+    MEMMGR_CALL_HEAP = 11,
+    /* Pages brought in, and written to the disk; what of them is in memory. */
+    MEMMGR_CALL_POPULATE = 12,
+    MEMMGR_CALL_FLUSH = 13,
+    MEMMGR_CALL_MEMORY_USE = 14,
+    /* The handler of MEMMGR_OPEN_FAULT_GUARD; the zeros that it puts. Without them the fault is the
+     * program's. */
+    MEMMGR_CALL_CATCH_FAULTS = 15,
+    MEMMGR_CALL_ZERO = 16,
+    /* A file opened, looked at, read; its holes given blocks. */
+    MEMMGR_CALL_OPEN = 17,
+    MEMMGR_CALL_IDENTIFY = 18,
+    MEMMGR_CALL_READ = 19,
+    MEMMGR_CALL_FILL = 20,
+    /* What a name stands for; then the steps of a save. */
+    MEMMGR_CALL_IDENTIFY_PATH = 21,
+    MEMMGR_CALL_CREATE = 22,
+    MEMMGR_CALL_ALLOCATE = 23,
+    MEMMGR_CALL_WRITE = 24,
+    MEMMGR_CALL_SYNC_FILE = 25,
+    MEMMGR_CALL_RENAME = 26,
+    MEMMGR_CALL_SYNC_FOLDER = 27
+};
+
+/* The name of a system call without its prefix, in lower case ("map"), or "unknown".
+ * Ownership: static. Threads: any. Errors: none. Since: 0.1. */
+MEMMGR_API const char *memmgr_call_name(uint32_t call);
+
+/* System calls of one kind that are to fail. */
+typedef struct memmgr_failure {
+    uint32_t struct_size;
+    /* MEMMGR_CALL_… */
+    uint32_t call;
+    /* What they fail with: errno on Linux and macOS, GetLastError on Windows. */
+    int64_t system_code;
+    /* So many are made before, UINT64_MAX: all, which are only counted. Then so many fail; 0: one,
+     * UINT64_MAX: all. */
+    uint64_t after;
+    uint64_t count;
+    /* Only what is done by functions that are called for the dimension of this name, in whatever
+     * manager: not by memmgr_manager_close, nor by memmgr_memory_get for all. NULL: everything. */
+    const char *dimension;
+} memmgr_failure;
+
+#define MEMMGR_FAILURE_INIT { sizeof(memmgr_failure), 0, 0, 0, 0, NULL }
+
+/* Makes system calls fail from now on, in the whole process, in place of what was injected for the
+ * same call before. They are not made: whoever makes one is told the code, as by the system. The
+ * child of a fork goes on where its parent stood. While nothing is injected, this costs nothing
+ * where no system call is made, and one load of memory where one is.
+ * Threads: any, one at a time for a call. Errors: INVALID_ARGUMENT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_failure_inject(const memmgr_failure *failure,
+                                               memmgr_error *error);
+
+/* Counts the system calls of one kind, of those that failure is about, since it was injected; and
+ * those of them that failed. calls_out, failures_out: may be NULL.
+ * Threads: any. Errors: INVALID_ARGUMENT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_failure_count(uint32_t call, uint64_t *calls_out,
+                                              uint64_t *failures_out, memmgr_error *error);
+
+/* Ends what was injected. call: MEMMGR_CALL_…, or 0 for all.
+ * Threads: any, one at a time for a call. Errors: INVALID_ARGUMENT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_failure_clear(uint32_t call, memmgr_error *error);
 
 #ifdef __cplusplus
 }

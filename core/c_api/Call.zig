@@ -7,6 +7,7 @@ const Detail = @import("../Detail.zig");
 const Dimension = @import("../Dimension.zig");
 const Manager = @import("../Manager.zig");
 const Managers = @import("../Managers.zig");
+const os = @import("../os.zig");
 const error_text = @import("error_text.zig");
 const sized = @import("sized.zig");
 const status = @import("status.zig");
@@ -16,6 +17,8 @@ const Call = @This();
 
 detail: Detail,
 error_out: ?*types.Error,
+/// What the thread's system calls were for before this call came to its dimension.
+subject_before: ?u64 = null,
 
 pub const Error = Detail.Error;
 
@@ -30,6 +33,7 @@ pub fn begin(operation: Detail.Operation, error_out: ?*types.Error) Call {
 }
 
 pub fn end(call: *Call, outcome: Error!void) i32 {
+    if (call.subject_before) |subject| os.simulated.restoreSubject(subject);
     outcome catch |err| {
         const code = status.of(err);
         if (call.error_out) |out| error_text.write(out, code, &call.detail);
@@ -68,6 +72,7 @@ pub fn dimension(call: *Call, target: Target, index: u32) Error!*Dimension {
     const found = &dimensions[index];
     call.detail.dimension = index;
     call.detail.dimension_name = found.name();
+    call.subject_before = os.simulated.setSubject(found.name());
     return found;
 }
 

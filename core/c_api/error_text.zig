@@ -153,6 +153,7 @@ fn verb(operation: Detail.Operation) []const u8 {
         .grow => "grow a pool",
         .save => "save",
         .verify => "verify",
+        .inject => "inject the failure",
     };
 }
 

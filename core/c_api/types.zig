@@ -88,6 +88,9 @@ pub const Status = enum(i32) {
 /// C: MEMMGR_OPERATION_…
 pub const Operation = Detail.Operation;
 
+/// C: MEMMGR_CALL_…
+pub const Call = os.Call;
+
 /// C: MEMMGR_LIMIT_…
 pub const Limit = os.Limit.Kind;
 
@@ -397,4 +400,14 @@ pub const Verification = extern struct {
     unchecked_count: u32 = 0,
     corrupt_count: u32 = 0,
     reserved: u32 = 0,
+};
+
+/// C: memmgr_failure
+pub const Failure = extern struct {
+    struct_size: u32 = @sizeOf(Failure),
+    call: u32 = 0,
+    system_code: i64 = 0,
+    after: u64 = 0,
+    count: u64 = 0,
+    dimension: ?[*:0]const u8 = null,
 };

@@ -573,9 +573,9 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             defer os.unreserve(base, slot.size);
             try os.carve(.{ .base = base, .size = slot.size, .visible = false }, code);
         },
-        .place => try restore(try os.place(slot, file, size, .shared_write, code)),
+        .map => try restore(try os.place(slot, file, size, .shared_write, code)),
         .commit => try restore(try os.commit(slot, size, code)),
-        .restore => {
+        .unmap => {
             const placement = try os.commit(slot, size, code);
             slot.base[0] = 1;
             os.restore(placement, code) catch |err| {
@@ -600,6 +600,14 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             if (call == .give) try os.give(base, os.arena_unit, code);
         },
         .permanent => _ = try os.permanent(size, code),
+        .heap => {
+            // Of no code: the one told is what the switch would have said.
+            const memory = os.heap.alloc(u8, size) catch {
+                code.* = 4711;
+                return error.System;
+            };
+            os.heap.free(memory);
+        },
         .populate, .flush => {
             const placement = try os.place(slot, file, size, .shared_write, code);
             defer restore(placement) catch unreachable;
@@ -663,7 +671,7 @@ test "every call fails when told to, with the code told, and leaves nothing behi
         if (isGuard(call) and !os.capabilities().fault_guard) continue;
         os.simulated.clear();
         // A restore that failed is made good below, by one that must not.
-        const times: u32 = if (call == .restore) 1 else 2;
+        const times: u32 = if (call == .unmap) 1 else 2;
         os.simulated.failNext(call, 4711, .{ .after = 1, .times = times });
         for ([_]bool{ false, true, true, false }) |fails| {
             code = 0;
@@ -672,12 +680,12 @@ test "every call fails when told to, with the code told, and leaves nothing behi
             if (fails) {
                 try testing.expectError(error.System, attempt(call, room, file, temp.path, &code));
                 try testing.expectEqual(4711, code);
-                if (call == .restore) break;
+                if (call == .unmap) break;
             } else {
                 try attempt(call, room, file, temp.path, &code);
             }
         }
-        if (call != .restore) try testing.expectEqual(4, os.simulated.calls(call));
+        if (call != .unmap) try testing.expectEqual(4, os.simulated.calls(call));
     }
     os.simulated.clear();
     try expectFile(bytes, temp.path);

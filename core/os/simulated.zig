@@ -3,68 +3,84 @@
 //! Every function of `Backend(native)` is the native one; those that the system can refuse look at
 //! the switch first. A call that is told to fail does not reach the system, so that it has changed
 //! nothing. While nothing is told, the switch costs one relaxed load a call. It is the process's,
-//! and safe to use from any thread, in release builds too.
+//! in release builds too (the header's banner "Failure"), and nothing in it locks: a fault's
+//! handler and the child of a fork may come by. Only what is told about one call is told by one
+//! thread at a time.
 
 const std = @import("std");
 const os = @import("../os.zig");
 
-/// Every function that can fail.
-pub const Call = enum {
-    reserve,
-    carve,
-    place,
-    commit,
-    restore,
-    reserve_arena,
-    take,
-    renew,
-    give,
-    permanent,
-    populate,
-    flush,
-    memory_use,
-    catch_faults,
-    zero,
-    open,
-    identify,
-    read,
-    fill,
-    identify_path,
-    create,
-    allocate,
-    write,
-    sync_file,
-    rename,
-    sync_folder,
+const Alignment = std.mem.Alignment;
+const Atomic = std.atomic.Value;
+
+/// Every function that can fail, by what it is for. Mirrors MEMMGR_CALL_… of the header.
+pub const Call = enum(u32) {
+    reserve = 1,
+    carve = 2,
+    map = 3,
+    commit = 4,
+    unmap = 5,
+    reserve_arena = 6,
+    take = 7,
+    renew = 8,
+    give = 9,
+    permanent = 10,
+    heap = 11,
+    populate = 12,
+    flush = 13,
+    memory_use = 14,
+    catch_faults = 15,
+    zero = 16,
+    open = 17,
+    identify = 18,
+    read = 19,
+    fill = 20,
+    identify_path = 21,
+    create = 22,
+    allocate = 23,
+    write = 24,
+    sync_file = 25,
+    rename = 26,
+    sync_folder = 27,
 };
 
 const Rule = struct {
-    count: std.atomic.Value(u64) = .init(0),
-    /// The calls that fail, by their number since `clear`: from `first` to before `end`.
-    first: std.atomic.Value(u64) = .init(0),
-    end: std.atomic.Value(u64) = .init(0),
-    code: std.atomic.Value(i64) = .init(0),
+    told: Atomic(bool) = .init(false),
+    /// 0: calls for whatever dimension.
+    subject: Atomic(u64) = .init(0),
+    count: Atomic(u64) = .init(0),
+    /// The calls that fail, by their number: from `first` to before `end`.
+    first: Atomic(u64) = .init(0),
+    end: Atomic(u64) = .init(0),
+    code: Atomic(i64) = .init(0),
 };
 
-var armed: std.atomic.Value(bool) = .init(false);
-var rules: [std.enums.values(Call).len]Rule = @splat(.{});
-var read_size_max: std.atomic.Value(usize) = .init(std.math.maxInt(usize));
+var armed: Atomic(bool) = .init(false);
+var rules: std.EnumArray(Call, Rule) = .initFill(.{});
+var read_size_max: Atomic(usize) = .init(std.math.maxInt(usize));
+
+/// The dimension that the calling thread's calls are for, as a hash of its name; 0: none.
+threadlocal var subject: u64 = 0;
 
 pub const FailOptions = struct {
     /// Calls that still succeed before.
-    after: u32 = 0,
+    after: u64 = 0,
     /// Calls that fail; 0 only has them counted.
-    times: u32 = 1,
+    times: u64 = 1,
+    /// Only calls for a dimension of this name; null: all.
+    dimension: ?[]const u8 = null,
 };
 
 /// Makes the next calls fail with a system code, in place of what was told about them before.
 pub fn failNext(call: Call, code: i64, options: FailOptions) void {
-    const rule = &rules[@backingInt(call)];
+    const rule = rules.getPtr(call);
     rule.end.store(0, .release);
-    const first = rule.count.load(.monotonic) + options.after;
+    rule.subject.store(if (options.dimension) |name| hash(name) else 0, .monotonic);
+    rule.count.store(0, .monotonic);
     rule.code.store(code, .monotonic);
-    rule.first.store(first, .monotonic);
-    rule.end.store(first + options.times, .release);
+    rule.first.store(options.after, .monotonic);
+    rule.end.store(options.after +| options.times, .release);
+    rule.told.store(true, .release);
     armed.store(true, .release);
 }
 
@@ -77,21 +93,57 @@ pub fn shortenReads(size_max: usize) void {
 /// Back to the system as it is; counts start at 0.
 pub fn clear() void {
     armed.store(false, .release);
-    for (&rules) |*rule| {
-        rule.end.store(0, .monotonic);
-        rule.count.store(0, .monotonic);
-    }
+    for (std.enums.values(Call)) |call| forget(rules.getPtr(call));
     read_size_max.store(std.math.maxInt(usize), .monotonic);
 }
 
-/// How often a function was called, failing or not, since anything was told after `clear`.
+/// The same for one call.
+pub fn clearCall(call: Call) void {
+    forget(rules.getPtr(call));
+    for (&rules.values) |*rule| if (rule.told.load(.monotonic)) return;
+    armed.store(read_size_max.load(.monotonic) != std.math.maxInt(usize), .release);
+}
+
+fn forget(rule: *Rule) void {
+    rule.told.store(false, .monotonic);
+    rule.end.store(0, .monotonic);
+    rule.subject.store(0, .monotonic);
+    rule.count.store(0, .monotonic);
+}
+
+/// How often a function was called, failing or not, since something was told about it, or since
+/// anything was told after `clear`.
 pub fn calls(call: Call) u64 {
-    return rules[@backingInt(call)].count.load(.monotonic);
+    return rules.getPtr(call).count.load(.monotonic);
+}
+
+/// How many of these calls were made to fail.
+pub fn failures(call: Call) u64 {
+    const rule = rules.getPtr(call);
+    return @min(calls(call), rule.end.load(.acquire)) -| rule.first.load(.monotonic);
+}
+
+/// Until it is given back to `restoreSubject`, the calling thread's calls are for the dimension of
+/// this name. Null, which need not be given back: nobody wants to know.
+pub fn setSubject(name: []const u8) ?u64 {
+    if (!armed.load(.monotonic)) return null;
+    defer subject = hash(name);
+    return subject;
+}
+
+pub fn restoreSubject(before: u64) void {
+    subject = before;
+}
+
+fn hash(name: []const u8) u64 {
+    return std.hash.Wyhash.hash(0, name) | 1; // 0 is none
 }
 
 fn pass(call: Call, code: *i64) os.Error!void {
     if (!armed.load(.monotonic)) return;
-    const rule = &rules[@backingInt(call)];
+    const rule = rules.getPtr(call);
+    const wanted = rule.subject.load(.monotonic);
+    if (wanted != 0 and wanted != subject) return;
     const index = rule.count.fetchAdd(1, .monotonic);
     const end = rule.end.load(.acquire);
     if (index < rule.first.load(.monotonic) or index >= end) return;
@@ -136,7 +188,6 @@ pub fn Backend(comptime native: type) type {
         pub const processBarrier = native.processBarrier;
         pub const atThreadExit = native.atThreadExit;
         pub const atFork = native.atFork;
-        pub const heap = native.heap;
 
         pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
             try pass(.reserve, code);
@@ -155,7 +206,7 @@ pub fn Backend(comptime native: type) type {
             sharing: os.Sharing,
             code: *i64,
         ) os.Error!os.Placement {
-            try pass(.place, code);
+            try pass(.map, code);
             return native.place(slot, file, size, sharing, code);
         }
 
@@ -165,7 +216,7 @@ pub fn Backend(comptime native: type) type {
         }
 
         pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
-            try pass(.restore, code);
+            try pass(.unmap, code);
             return native.restore(placement, code);
         }
 
@@ -282,6 +333,44 @@ pub fn Backend(comptime native: type) type {
         pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
             try pass(.fill, code);
             return native.canFill(file, size, code);
+        }
+
+        pub const heap: std.mem.Allocator = .{ .ptr = undefined, .vtable = &.{
+            .alloc = heapAlloc,
+            .resize = heapResize,
+            .remap = heapRemap,
+            .free = heapFree,
+        } };
+
+        fn heapAlloc(_: *anyopaque, len: usize, alignment: Alignment, address: usize) ?[*]u8 {
+            var no_code: i64 = 0;
+            pass(.heap, &no_code) catch return null;
+            return native.heap.rawAlloc(len, alignment, address);
+        }
+
+        // What does not grow where it is comes back to `heapAlloc`.
+        fn heapResize(
+            _: *anyopaque,
+            memory: []u8,
+            alignment: Alignment,
+            len: usize,
+            address: usize,
+        ) bool {
+            return native.heap.rawResize(memory, alignment, len, address);
+        }
+
+        fn heapRemap(
+            _: *anyopaque,
+            memory: []u8,
+            alignment: Alignment,
+            len: usize,
+            address: usize,
+        ) ?[*]u8 {
+            return native.heap.rawRemap(memory, alignment, len, address);
+        }
+
+        fn heapFree(_: *anyopaque, memory: []u8, alignment: Alignment, address: usize) void {
+            native.heap.rawFree(memory, alignment, address);
         }
 
         comptime {

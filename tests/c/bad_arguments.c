@@ -261,6 +261,8 @@ static void null_arguments(void)
     FAILS(INVALID_ARGUMENT, memmgr_dump_json(manager, &byte, 1, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_dump_json(manager, &byte, 0, NULL, &error));
     OK(memmgr_dump_json(manager, NULL, 0, NULL, &error));
+    FAILS(INVALID_ARGUMENT, memmgr_failure_inject(NULL, &error));
+    OK(memmgr_failure_count(MEMMGR_CALL_OPEN, NULL, NULL, &error));
     UNCHANGED(before);
 }
 
@@ -345,6 +347,17 @@ static memmgr_status use_memory(void *at)
     return memmgr_memory_get(manager, LOADED, (memmgr_memory *)at, &error);
 }
 
+static memmgr_status use_failure(void *at)
+{
+    memmgr_failure *failure = (memmgr_failure *)at;
+    memmgr_status status;
+    failure->call = MEMMGR_CALL_ZERO;
+    failure->system_code = 5;
+    status = memmgr_failure_inject(failure, &error);
+    OK(memmgr_failure_clear(0, &error));
+    return status;
+}
+
 static const struct {
     const char *name;
     uint32_t size;
@@ -363,6 +376,7 @@ static const struct {
     { "memmgr_stats", sizeof(memmgr_stats), 0, use_stats },
     { "memmgr_dimension_stats", sizeof(memmgr_dimension_stats), 0, use_dimension_stats },
     { "memmgr_memory", sizeof(memmgr_memory), 0, use_memory },
+    { "memmgr_failure", sizeof(memmgr_failure), 1, use_failure },
 };
 
 /* The struct, and behind it 64 bytes of which the last has a value. */
@@ -796,6 +810,40 @@ static void writer_with_a_view(void)
     OK(memmgr_write_end(manager, &writer, &error));
 }
 
+static void bad_failures(void)
+{
+    char long_name[MEMMGR_DIMENSION_NAME_SIZE + 1];
+    const memmgr_failure good = { sizeof good, MEMMGR_CALL_OPEN, 5, 0, 0, NULL };
+    const int64_t codes[] = { 0, -1, (int64_t)1 << 31, INT64_MIN };
+    const uint32_t calls[] = { 0, MEMMGR_CALL_SYNC_FOLDER + 1, MEMMGR_NONE };
+    uint64_t count = 7, failures = 7;
+    unsigned index;
+    memset(long_name, 'x', sizeof long_name);
+    long_name[sizeof long_name - 1] = 0;
+    for (index = 0; index < sizeof codes / sizeof codes[0]; index++) {
+        memmgr_failure failure = good;
+        failure.system_code = codes[index];
+        REFUSED(INVALID_ARGUMENT, manager, memmgr_failure_inject(&failure, &error));
+    }
+    for (index = 0; index < sizeof calls / sizeof calls[0]; index++) {
+        memmgr_failure failure = good;
+        failure.call = calls[index];
+        REFUSED(INVALID_ARGUMENT, manager, memmgr_failure_inject(&failure, &error));
+        FAILS(INVALID_ARGUMENT, memmgr_failure_count(calls[index], &count, &failures, &error));
+        EQUAL(0, count + failures);
+        CHECK(strcmp(memmgr_call_name(calls[index]), "unknown") == 0);
+        if (calls[index] != 0)
+            FAILS(INVALID_ARGUMENT, memmgr_failure_clear(calls[index], &error));
+    }
+    for (index = 0; index < 2; index++) {
+        memmgr_failure failure = good;
+        failure.dimension = index == 0 ? "" : long_name;
+        REFUSED(INVALID_ARGUMENT, manager, memmgr_failure_inject(&failure, &error));
+    }
+    /* Of all that nothing was injected. */
+    OK(memmgr_dimension_load(manager, EMPTY, raw_file, NULL, &error));
+}
+
 int main(void)
 {
     raw_file = file_fill("raw", 1, 5000);
@@ -818,6 +866,7 @@ int main(void)
     RUN(bad_dimensions);
     RUN(bad_layers);
     RUN(bad_views);
+    RUN(bad_failures);
     RUN(bad_writes);
     RUN(writer_with_a_view);
     return test_end();
