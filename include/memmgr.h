@@ -217,7 +217,9 @@ enum {
     /* The file system's size; used is what is not free of it. */
     MEMMGR_LIMIT_DISK = 12,
     /* RLIMIT_FSIZE. */
-    MEMMGR_LIMIT_FILE_SIZE = 13
+    MEMMGR_LIMIT_FILE_SIZE = 13,
+    /* The disk quota of a user, a group or a folder, of which the system does not tell how much. */
+    MEMMGR_LIMIT_QUOTA = 14
 };
 
 /* The name of a limit without its prefix, in lower case ("map_entries"), or "unknown".

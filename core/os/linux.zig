@@ -937,7 +937,10 @@ test "R7.1, R9.3 the limit behind a code is told, with its value where it can be
     try testing.expectEqual(.disk, disk.kind);
     const file: TempFile = try .create("x");
     defer file.deinit();
-    try testing.expect(exhausted(@backingInt(linux.E.DQUOT), 0, file.path).?.value > 0);
+    try testing.expect(exhausted(@backingInt(linux.E.NOSPC), 0, file.path).?.value > 0);
+    const quota = exhausted(@backingInt(linux.E.DQUOT), 0, file.path).?;
+    try testing.expectEqual(.quota, quota.kind);
+    try testing.expectEqual(0, quota.value);
     try testing.expectEqual(null, exhausted(@backingInt(linux.E.NOENT), 0, file.path));
 }
 

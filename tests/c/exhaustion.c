@@ -439,8 +439,8 @@ static void pressure(void)
 static void names(void)
 {
     CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_NONE), "none") == 0);
-    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_FILE_SIZE), "file_size") == 0);
-    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_FILE_SIZE + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA), "quota") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA + 1), "unknown") == 0);
 }
 
 static void emulated(void)
