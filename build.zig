@@ -74,7 +74,11 @@ fn declare(b: *std.Build) void {
         "Of the unit tests (default: debug); the library is always built fast",
     ) orelse .debug;
     const filters = b.option([]const []const u8, "filter", "Unit tests with this in their name");
-    const slow = b.option(bool, "slow", "Run the unit tests in mode safe as well") orelse false;
+    const slow = b.option(
+        bool,
+        "slow",
+        "The long form of the C programs, and the unit tests in mode safe as well",
+    ) orelse false;
     // Two libraries of one name are none that a package which depends on this one can ask for.
     const linkage = b.option(std.builtin.LinkMode, "linkage", "The library to install (both)");
 
@@ -106,9 +110,9 @@ fn declare(b: *std.Build) void {
     }
 
     const unit: UnitTest = .{ .target = target, .mode = mode, .filters = filters orelse &.{} };
-    runTest(b, steps.test_unit, addUnitTest(b, unit));
-    if (slow) runTest(b, steps.test_unit, addUnitTest(b, unit.with(.{ .mode = .safe })));
-    runTest(b, steps.test_tsan, addUnitTest(b, unit.with(.{ .tsan = true })));
+    _ = runTest(b, steps.test_unit, addUnitTest(b, unit));
+    if (slow) _ = runTest(b, steps.test_unit, addUnitTest(b, unit.with(.{ .mode = .safe })));
+    _ = runTest(b, steps.test_tsan, addUnitTest(b, unit.with(.{ .tsan = true })));
     // The fuzzer starts and watches this one itself.
     steps.fuzz.dependOn(&b.addRunArtifact(addUnitTest(b, unit.with(.{ .llvm = true }))).step);
 
@@ -134,8 +138,10 @@ fn declare(b: *std.Build) void {
     }
 
     for (programs) |program| {
-        runTest(b, steps.test_c, addProgram(b, program, static));
-        runTest(b, steps.test_c, addProgram(b, program, shared));
+        const run = runTest(b, steps.test_c, addProgram(b, program, static));
+        // A program that has no longer form takes no notice.
+        if (slow) run.addArg("--slow");
+        _ = runTest(b, steps.test_c, addProgram(b, program, shared));
     }
 
     const zig_files = b.pathList(&.{ "build.zig", "build.zig.zon", "core", "examples", "tests" });
@@ -308,7 +314,11 @@ fn addUnitTest(b: *std.Build, options: UnitTest) *std.Build.Step.Compile {
 }
 
 /// Runs a program whenever it is asked to: what it finds depends on more than its file.
-fn runTest(b: *std.Build, step: *std.Build.Step, program: *std.Build.Step.Compile) void {
+fn runTest(
+    b: *std.Build,
+    step: *std.Build.Step,
+    program: *std.Build.Step.Compile,
+) *std.Build.Step.Run {
     const run = b.addRunArtifact(program);
     if (program.kind == .exe) {
         run.setName(b.fmt("test program {s}", .{program.name}));
@@ -316,6 +326,7 @@ fn runTest(b: *std.Build, step: *std.Build.Step, program: *std.Build.Step.Compil
     }
     run.has_side_effects = true;
     step.dependOn(&run.step);
+    return run;
 }
 
 /// A source file that is a program of its own.

@@ -56,8 +56,11 @@ pub fn tryCharge(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceed
     _ = budget.peak.fetchMax(used + bytes, .monotonic);
 }
 
-/// Fails as a charge of `bytes` would now, and changes nothing.
+/// Fails as a charge of `bytes` would now, and charges nothing.
 pub fn check(budget: *Budget, bytes: u64, detail: *Detail) error{LimitExceeded}!void {
+    const used = budget.allocated.load(.monotonic);
+    if (budget.checkAgainst(used, bytes, detail)) return else |_| {}
+    if (budget.relief) |relieve| relieve(budget);
     return budget.checkAgainst(budget.allocated.load(.monotonic), bytes, detail);
 }
 

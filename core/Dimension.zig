@@ -210,7 +210,7 @@ pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
 }
 
 fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
-    try dimension.checkNotWaitingForItself(detail);
+    try dimension.checkNotWaitingForItself(dimension.gate.read(), detail);
     const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
     _ = dimension.readers_waiting.fetchAdd(1, .seq_cst);
     defer dimension.leaveWaiting();
@@ -250,10 +250,10 @@ fn leaveWaiting(dimension: *Dimension) void {
 }
 
 /// A thread that holds a view and waits for who waits for that view would wait until one of the two
-/// loses patience.
-fn checkNotWaitingForItself(dimension: *Dimension, detail: *Detail) Error!void {
+/// loses patience. Nobody waits for views of generations that were replaced.
+fn checkNotWaitingForItself(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
     const tracker = dimension.shared.tracker orelse return;
-    if (!tracker.isHolding(dimension.index)) return;
+    if (!tracker.isHolding(dimension.index, word.generation)) return;
     detail.views = 1;
     return detail.fail(error.ViewsHeld, "this thread would wait for a view that it holds itself");
 }
@@ -970,7 +970,6 @@ pub fn beginWrite(
     const deadline: Deadline = .in(timeout_ns);
     try dimension.lockFor(owner, detail);
     defer dimension.unlock();
-    try dimension.checkNotWaitingForItself(detail);
     const word = try dimension.awaitTurn(deadline, detail);
     const generation = &dimension.generations[word.slot];
     dimension.beginDraining(word.slot, .blocked);
@@ -1015,6 +1014,7 @@ fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!G
             return detail.fail(error.InvalidArgument, "it is for reading only: it was loaded in " ++
                 "mode r, or in r+ by a parent process");
         }
+        try dimension.checkNotWaitingForItself(word, detail);
         const is_free = dimension.activity == .none and !generation.writing;
         const is_turn = dimension.readers_owed.load(.seq_cst) == 0 or dimension.turn.passed();
         if (is_free and is_turn) return word;

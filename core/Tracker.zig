@@ -76,14 +76,15 @@ pub fn remove(tracker: *Tracker, ticket: Ticket) void {
     tracker.first_free = ticket;
 }
 
-/// True if the calling thread holds a view of a dimension.
-pub fn isHolding(tracker: *Tracker, dimension: u32) bool {
+/// True if the calling thread holds a view of this generation of a dimension.
+pub fn isHolding(tracker: *Tracker, dimension: u32, generation: u64) bool {
     const thread = os.threadId();
     tracker.lock.lock();
     defer tracker.lock.unlock();
     for (tracker.entries.items) |entry| switch (entry) {
         .held => |holder| {
-            if (holder.thread == thread and holder.dimension == dimension) return true;
+            const same = holder.dimension == dimension and holder.generation == generation;
+            if (same and holder.thread == thread) return true;
         },
         .free => {},
     };
@@ -120,8 +121,9 @@ test "Tracker: tickets are found, removed once, and used again" {
     const first = tracker.add(holder);
     const second = tracker.add(holder);
     try std.testing.expect(first != 0 and second != 0 and first != second);
-    try std.testing.expect(tracker.isHolding(3));
-    try std.testing.expect(!tracker.isHolding(2));
+    try std.testing.expect(tracker.isHolding(3, 1));
+    try std.testing.expect(!tracker.isHolding(3, 2));
+    try std.testing.expect(!tracker.isHolding(2, 1));
     tracker.remove(first);
     tracker.remove(first);
     tracker.remove(0);
@@ -140,5 +142,5 @@ test "Tracker: tickets are found, removed once, and used again" {
     try std.testing.expectEqual(4, count);
     tracker.remove(first);
     tracker.remove(second);
-    try std.testing.expect(!tracker.isHolding(3));
+    try std.testing.expect(!tracker.isHolding(3, 1));
 }

@@ -105,6 +105,7 @@ pub const Limit = struct {
         system_files = 11,
         disk = 12,
         file_size = 13,
+        quota = 14,
 
         pub fn countsBytes(kind: Kind) bool {
             return switch (kind) {

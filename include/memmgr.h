@@ -218,7 +218,9 @@ enum {
     /* The file system's size; used is what is not free of it. */
     MEMMGR_LIMIT_DISK = 12,
     /* RLIMIT_FSIZE. */
-    MEMMGR_LIMIT_FILE_SIZE = 13
+    MEMMGR_LIMIT_FILE_SIZE = 13,
+    /* The disk quota of a user, a group or a folder, of which the system does not tell how much. */
+    MEMMGR_LIMIT_QUOTA = 14
 };
 
 /* The name of a limit without its prefix, in lower case ("map_entries"), or "unknown".
@@ -608,8 +610,9 @@ MEMMGR_API memmgr_status memmgr_dimension_reload(memmgr_manager *manager, uint32
 
 /* Says whether a load, or a reload if a file is loaded, would fit: into the capacity, the budget,
  * memory, the process's map and, for MEMMGR_MODE_READ_WRITE, the disk, as far as each can be known
- * before. Changes nothing and promises nothing: it is true of the moment. It does not read the
- * file's bytes.
+ * before. Promises nothing: it is true of the moment. Changes nothing, except that the pools give
+ * free slabs back before the budget is said to be full, as they do for the load. It does not read
+ * the file's bytes.
  * path: the file, or NULL. size: without a path, the bytes of a file that there need not be; 0 with
  * one. mode: MEMMGR_MODE_….
  * Threads: any. Errors: those that the load would fail with for want of room, their limit_kind set:

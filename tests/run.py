@@ -5,7 +5,8 @@ build that fails without being a test, such as one that does not compile, counts
 
     python tests/run.py [--slow] [ARGUMENT OF PYTEST…]
 
---slow: the tests marked slow as well, and the core's in one more mode.
+--slow: the tests marked slow and the long forms of C programs as well, and the core's tests in one
+more mode.
 """
 
 from __future__ import annotations

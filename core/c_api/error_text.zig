@@ -124,6 +124,7 @@ fn systemLimit(kind: os.Limit.Kind) ?[]const u8 {
         .system_files => "the system's limit of open files (fs.file-max)",
         .disk => "the room on the disk",
         .file_size => "the limit of file sizes (RLIMIT_FSIZE)",
+        .quota => "the disk quota",
     };
 }
 

@@ -180,17 +180,20 @@ fn entryLimit() ?os.Limit {
 fn commitLimit() ?os.Limit {
     var buffer: [8192]u8 = undefined;
     const mode = number(readFile("/proc/sys/vm/overcommit_memory", &buffer)) orelse return null;
-    const info = readFile("/proc/meminfo", &buffer);
-    return switch (mode) {
+    return commitLimitOf(mode, readFile("/proc/meminfo", &buffer));
+}
+
+fn commitLimitOf(overcommit: u64, meminfo: []const u8) ?os.Limit {
+    return switch (overcommit) {
         0 => .{
             .kind = .memory,
-            .value = (kibibytes(info, "MemTotal:") orelse return null) +
-                (kibibytes(info, "SwapTotal:") orelse 0),
+            .value = (kibibytes(meminfo, "MemTotal:") orelse return null) +
+                (kibibytes(meminfo, "SwapTotal:") orelse 0),
         },
         2 => .{
             .kind = .commit,
-            .value = kibibytes(info, "CommitLimit:") orelse return null,
-            .used = kibibytes(info, "Committed_AS:") orelse 0,
+            .value = kibibytes(meminfo, "CommitLimit:") orelse return null,
+            .used = kibibytes(meminfo, "Committed_AS:") orelse 0,
         },
         else => null,
     };
@@ -937,8 +940,29 @@ test "R7.1, R9.3 the limit behind a code is told, with its value where it can be
     try testing.expectEqual(.disk, disk.kind);
     const file: TempFile = try .create("x");
     defer file.deinit();
-    try testing.expect(exhausted(@backingInt(linux.E.DQUOT), 0, file.path).?.value > 0);
+    try testing.expect(exhausted(@backingInt(linux.E.NOSPC), 0, file.path).?.value > 0);
+    const quota = exhausted(@backingInt(linux.E.DQUOT), 0, file.path).?;
+    try testing.expectEqual(.quota, quota.kind);
+    try testing.expectEqual(0, quota.value);
     try testing.expectEqual(null, exhausted(@backingInt(linux.E.NOENT), 0, file.path));
+}
+
+test "R7.1, R9.3 how much may be promised is told in the way the system reckons" {
+    const meminfo =
+        \\MemTotal:        1000 kB
+        \\SwapTotal:         24 kB
+        \\CommitLimit:      512 kB
+        \\Committed_AS:     500 kB
+        \\
+    ;
+    const strict = commitLimitOf(2, meminfo).?;
+    try testing.expectEqual(.commit, strict.kind);
+    try testing.expectEqual(12 << 10, strict.left());
+    const guessed = commitLimitOf(0, meminfo).?;
+    try testing.expectEqual(.memory, guessed.kind);
+    try testing.expectEqual(1024 << 10, guessed.left());
+    try testing.expectEqual(null, commitLimitOf(1, meminfo));
+    try testing.expectEqual(null, commitLimitOf(2, ""));
 }
 
 test "R7.2 a file with more holes than the disk has room for is refused and left as it is" {

@@ -92,7 +92,9 @@ pub fn exhausted(code: i64, path: []const u8) ?os.Limit {
             return limit;
         },
         @backingInt(std.c.E.NFILE) => .{ .kind = .system_files },
-        @backingInt(std.c.E.NOSPC), @backingInt(std.c.E.DQUOT) => diskOf(path),
+        @backingInt(std.c.E.NOSPC) => diskOf(path),
+        // What the file system has left says nothing about it.
+        @backingInt(std.c.E.DQUOT) => .{ .kind = .quota },
         @backingInt(std.c.E.FBIG) => resourceLimit(.file_size, .FSIZE, 0),
         else => null,
     };

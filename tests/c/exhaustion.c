@@ -302,6 +302,29 @@ static void budget_and_capacity(void)
     OK(memmgr_manager_close(full, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
 }
 
+/* Free slabs are in nobody's way: a load takes their room, so would_fit counts it. */
+static void free_slabs_make_room(void)
+{
+    const uint64_t limit = 3 * SMALL;
+    memmgr_manager *full = open_small(0, limit);
+    memmgr_stats stats = MEMMGR_STATS_INIT;
+    memmgr_view view = MEMMGR_VIEW_INIT;
+    void *block;
+    OK(memmgr_dimension_load(full, 0, file, NULL, &error));
+    OK(memmgr_view_acquire(full, 0, 0, 1, &view, &error));
+    OK(memmgr_block_alloc(full, 1000, &block, &error));
+    FAILS(LIMIT_EXCEEDED,
+          memmgr_dimension_would_fit(full, 0, file, 0, MEMMGR_MODE_RAM, &error));
+    OK(memmgr_block_free(full, block, &error));
+    OK(memmgr_stats_get(full, &stats, &error));
+    CHECK(stats.allocated + SMALL > limit);
+    OK(memmgr_dimension_would_fit(full, 0, file, 0, MEMMGR_MODE_RAM, &error));
+    OK(memmgr_stats_get(full, &stats, &error));
+    EQUAL(0, stats.refusals);
+    OK(memmgr_view_release(full, &view, &error));
+    OK(memmgr_manager_close(full, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+}
+
 /* What is not a matter of room has no limit. */
 static void would_fit_refuses_what_a_load_refuses(void)
 {
@@ -416,8 +439,8 @@ static void pressure(void)
 static void names(void)
 {
     CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_NONE), "none") == 0);
-    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_FILE_SIZE), "file_size") == 0);
-    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_FILE_SIZE + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA), "quota") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA + 1), "unknown") == 0);
 }
 
 static void emulated(void)
@@ -432,6 +455,7 @@ int main(void)
     test.tear_down = tear_down;
     RUN(names);
     RUN(budget_and_capacity);
+    RUN(free_slabs_make_room);
     RUN(would_fit_refuses_what_a_load_refuses);
     RUN(pressure);
     /* An emulator is a process with limits of its own, and takes memory for what is reserved. */

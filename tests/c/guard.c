@@ -330,6 +330,60 @@ static void r7_5_rounds(void)
     EQUAL(0, after.views);
 }
 
+/* Reads on: what it sees is what the file had when it was loaded, or what was written over that. */
+static void read_either(void *context)
+{
+    int *right = (int *)context;
+    while (!atomic_load(&stop)) {
+        memmgr_view view = acquire(1);
+        const volatile unsigned char *bytes = (const volatile unsigned char *)view.data;
+        size_t index;
+        for (index = 0; bytes != NULL && index < view.length; index += 64) {
+            if (bytes[index] != 1 && bytes[index] != 2) *right = 0;
+        }
+        OK(memmgr_view_release(manager, &view, &error));
+        atomic_fetch_add(&scans, 1);
+    }
+}
+
+/* Each of the readers has looked at what was done to the file; verifying tells it. */
+static void looked_at(uint32_t changes)
+{
+    const unsigned seen = atomic_load(&scans);
+    memmgr_verification found = MEMMGR_VERIFICATION_INIT;
+    OK(memmgr_dimension_verify(manager, 1, NULL, &found, &error));
+    EQUAL(changes, found.changes);
+    while (atomic_load(&scans) < seen + 500) sleep_ms(1);
+}
+
+/* R7.5: a hundred readers do not notice that their file is rewritten, replaced and deleted. */
+static void r7_5_files(void)
+{
+    static thread threads[100];
+    const char *other;
+    FILE *file;
+    int right = 1;
+    unsigned index;
+    load(1, MEMMGR_MODE_READ);
+    atomic_store(&stop, 0);
+    for (index = 0; index < 100; index++) thread_start(&threads[index], read_either, &right);
+    looked_at(0);
+    sleep_ms(20); /* times of files move in steps */
+    file = fopen(path, "r+b");
+    for (index = 0; index < 4 * page; index++) fputc(2, file);
+    fclose(file);
+    looked_at(MEMMGR_CHANGE_REWRITTEN);
+    other = file_fill("other", 9, 4 * page);
+    CHECK(rename(other, path) == 0);
+    looked_at(MEMMGR_CHANGE_REPLACED);
+    CHECK(remove(path) == 0);
+    looked_at(MEMMGR_CHANGE_GONE);
+    atomic_store(&stop, 1);
+    for (index = 0; index < 100; index++) thread_join(&threads[index]);
+    CHECK(right);
+    EQUAL(MEMMGR_STATE_LOADED, state_of(1));
+}
+
 /* Runs a function in a child, with `alarm` against one that does not end; returns how it ended. */
 static int in_child(int (*function)(void))
 {
@@ -813,6 +867,7 @@ int main(void)
 #ifndef _WIN32
     RUN(r7_5_readers);
     RUN(r7_5_rounds);
+    RUN(r7_5_files);
     RUN(without_the_guard);
     RUN(nobody_elses);
     RUN(handler_before);

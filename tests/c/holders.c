@@ -118,6 +118,25 @@ static void are_told_of_a_writer(void)
     EQUAL(MEMMGR_OK, status);
 }
 
+/* Nobody waits for a view of what was replaced, so its holder may write, and is told what else is
+ * in the way. */
+static void may_hold_what_was_replaced(void)
+{
+    memmgr_load_options copy = MEMMGR_LOAD_OPTIONS_INIT;
+    memmgr_view old = MEMMGR_VIEW_INIT;
+    memmgr_write writer = MEMMGR_WRITE_INIT;
+    copy.mode = MEMMGR_MODE_COPY;
+    OK(memmgr_view_acquire(manager, 1, 0, 1, &old, &error));
+    OK(memmgr_dimension_reload(manager, 1, layers_file, &copy, &error));
+    OK(memmgr_write_begin(manager, 1, 0, 0, &writer, &error));
+    OK(memmgr_write_end(manager, &writer, &error));
+    OK(memmgr_dimension_unload(manager, 1, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+    FAILS(NOT_LOADED, memmgr_write_begin(manager, 1, 0, 0, &writer, &error));
+    OK(memmgr_dimension_load(manager, 1, raw_file, NULL, &error));
+    FAILS(INVALID_ARGUMENT, memmgr_write_begin(manager, 1, 0, 0, &writer, &error));
+    OK(memmgr_view_release(manager, &old, &error));
+}
+
 static void sizes(void)
 {
     static union {
@@ -159,6 +178,7 @@ int main(void)
     RUN(are_listed);
     RUN(are_told_at_once);
     RUN(are_told_of_a_writer);
+    RUN(may_hold_what_was_replaced);
     RUN(sizes);
     return test_end();
 }
