@@ -35,6 +35,9 @@ pub const Operation = enum(u32) {
     grow = 21,
     save = 22,
     verify = 23,
+    warm = 24,
+    lock = 25,
+    unlock = 26,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

@@ -37,6 +37,8 @@ pub const Prefetch = enum(u32) { lazy = 0, populate = 1 };
 pub const Options = struct {
     mode: Mode = .read,
     prefetch: Prefetch = .lazy,
+    /// Of the file; what is in memory on others already stays there.
+    huge_pages: bool = false,
     format: formats.Format = .auto,
     /// For raw files: a JSON file that describes the layers, or the layers themselves.
     manifest: ?[:0]const u8 = null,
@@ -61,6 +63,8 @@ mapped_file: MappedFiles.Entry = .{},
 /// A writer has exclusive access to it; its thread, or 0 if any may end it.
 writing: bool = false,
 writer_thread: u64 = 0,
+/// The system may not take its pages. Moved under the dimension's lock.
+locked: bool = false,
 /// It is not to be entered again, and goes with its last view.
 retiring: bool = false,
 
@@ -122,6 +126,7 @@ pub fn load(
     generation.options = .{
         .mode = options.mode,
         .prefetch = options.prefetch,
+        .huge_pages = options.huge_pages,
         .format = options.format,
     };
     generation.size = identity.size;
@@ -155,8 +160,9 @@ pub fn abandon(generation: *Generation, slot: os.Slot) void {
     generation.* = .{};
 }
 
-/// In the child of a fork: what the parent may write to is read here.
+/// In the child of a fork: what the parent may write to is read here, and what it has locked is not.
 pub fn becomeReader(generation: *Generation) void {
+    generation.locked = false;
     if (generation.isFree() or generation.options.mode != .read_write) return;
     generation.options.mode = .read;
     MappedFiles.becomeReader(&generation.mapped_file);
@@ -289,6 +295,7 @@ fn fillSlot(
         var code: i64 = 0;
         os.restore(placement, &code) catch {};
     }
+    if (options.huge_pages) os.preferHugePages(placement);
     if (guard) |slot_guard| slot_guard.arm(placement, generation.number);
     errdefer if (guard) |slot_guard| slot_guard.disarm();
     if (options.mode == .ram) {

@@ -142,6 +142,9 @@ fn verb(operation: Detail.Operation) []const u8 {
         .grow => "grow a pool",
         .save => "save",
         .verify => "verify",
+        .warm => "warm",
+        .lock => "lock the pages",
+        .unlock => "unlock the pages",
     };
 }
 

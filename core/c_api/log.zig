@@ -98,6 +98,9 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         },
         .flush => try writer.print("flushed {d} bytes", .{event.bytes}),
         .evict => try writer.print("evicted {d} bytes", .{event.bytes}),
+        .warm => try writer.print("warmed {d} bytes", .{event.bytes}),
+        .lock => try writer.print("locked {d} bytes", .{event.bytes}),
+        .unlock => try writer.print("unlocked {d} bytes", .{event.bytes}),
         .alloc => try writer.print("handed out a block of {d} bytes", .{event.bytes}),
         .resize => try writer.print("resized a block to {d} bytes", .{event.bytes}),
         .free => if (event.level == .@"error")

@@ -30,6 +30,9 @@ fn sizeFirst(comptime T: type) u32 {
         types.Array => 296,
         types.VerifyOptions => 48,
         types.Verification => 96,
+        types.WarmOptions => 48,
+        types.Warming => 48,
+        types.Residency => 64,
         else => @compileError("not a sized struct: " ++ @typeName(T)),
     };
 }

@@ -22,7 +22,9 @@ pub const Call = enum {
     permanent,
     populate,
     flush,
+    lock,
     memory_use,
+    cached,
     catch_faults,
     zero,
     open,
@@ -114,6 +116,7 @@ pub fn Backend(comptime native: type) type {
         pub const granularity = native.granularity;
         pub const capabilities = native.capabilities;
         pub const memoryAvailable = native.memoryAvailable;
+        pub const memoryToSpare = native.memoryToSpare;
         pub const memoryLimit = native.memoryLimit;
         pub const shortOf = native.shortOf;
         pub const exhausted = native.exhausted;
@@ -127,7 +130,9 @@ pub fn Backend(comptime native: type) type {
         pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;
         pub const unreserveArena = native.unreserveArena;
+        pub const preferHugePages = native.preferHugePages;
         pub const evict = native.evict;
+        pub const unlock = native.unlock;
         pub const close = native.close;
         pub const remove = native.remove;
         pub const futexWait = native.futexWait;
@@ -204,9 +209,23 @@ pub fn Backend(comptime native: type) type {
             return native.flush(placement, code);
         }
 
+        pub fn lock(placement: os.Placement, code: *i64) os.Error!void {
+            try pass(.lock, code);
+            return native.lock(placement, code);
+        }
+
         pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
             try pass(.memory_use, code);
             return native.memoryUse(base, size, code);
+        }
+
+        pub fn cached(
+            placement: os.Placement,
+            path: [:0]const u8,
+            code: *i64,
+        ) os.Error!u64 {
+            try pass(.cached, code);
+            return native.cached(placement, path, code);
         }
 
         pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {
