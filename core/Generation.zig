@@ -107,6 +107,7 @@ pub fn load(
         return detail.refused(path.len + 1, "cannot allocate memory for the file's name");
     };
     errdefer os.heap.free(generation.path);
+    if (options.huge_pages) os.readFirstHugePage(file, identity.size);
     var table = try readLayers(file, identity.size, options, detail);
     errdefer table.layers.deinit(os.heap);
 

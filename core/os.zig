@@ -291,6 +291,9 @@ pub const permanent: fn (size: usize, code: *i64) Error![*]u8 = backend.permanen
 
 // Pages -----------------------------------------------------------------------------------------
 
+/// Reads the first huge page of a file as one, if it is to stand on such and nothing of it is in
+/// memory: a small read would have its pages small. A hint.
+pub const readFirstHugePage: fn (file: File, size: u64) void = backend.readFirstHugePage;
 /// Asks for huge pages for a placement that is to be read from a device yet; a hint.
 pub const preferHugePages: fn (placement: Placement) void = backend.preferHugePages;
 /// Brings all pages of a placement in, ready to be written if `for_write` and it is writable.

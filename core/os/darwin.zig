@@ -201,6 +201,8 @@ pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
 /// Files stand on pages of one size only.
 pub fn preferHugePages(_: os.Placement) void {}
 
+pub fn readFirstHugePage(_: File, _: u64) void {}
+
 pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
     try posix.advise(placement.slot.base, placement.mapped_size, darwin.MADV.WILLNEED, code);
     posix.touch(placement, for_write and placement.writable());

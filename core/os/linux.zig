@@ -412,6 +412,22 @@ fn mend(slot: os.Slot) void {
 
 // Pages -----------------------------------------------------------------------------------------
 
+const populate_read = 22;
+const populate_write = 23;
+
+/// Through a mapping that is aligned for it, and gone afterwards.
+pub fn readFirstHugePage(file: File, size: u64) void {
+    const huge_page_size = 2 << 20;
+    if (size < huge_page_size) return;
+    var ignored: i64 = 0;
+    const base = posix.reserve(huge_page_size, huge_page_size, posix.no_tag, &ignored) catch return;
+    defer posix.unreserve(base, huge_page_size);
+    const slot: os.Slot = .{ .base = base, .size = huge_page_size, .visible = false };
+    const placement = posix.place(slot, file, huge_page_size, .shared_read, &ignored) catch return;
+    preferHugePages(placement);
+    posix.advise(base, huge_page_size, populate_read, &ignored) catch {};
+}
+
 pub fn preferHugePages(placement: os.Placement) void {
     var ignored: i64 = 0;
     const advice = linux.MADV.HUGEPAGE;
@@ -419,8 +435,6 @@ pub fn preferHugePages(placement: os.Placement) void {
 }
 
 pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
-    const populate_read = 22;
-    const populate_write = 23;
     const write = for_write and placement.writable();
     const advice: c_int = if (write) populate_write else populate_read;
     posix.advise(placement.slot.base, placement.mapped_size, advice, code) catch |err| {

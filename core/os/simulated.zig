@@ -51,6 +51,7 @@ const Rule = struct {
 var armed: std.atomic.Value(bool) = .init(false);
 var rules: [std.enums.values(Call).len]Rule = @splat(.{});
 var read_size_max: std.atomic.Value(usize) = .init(std.math.maxInt(usize));
+var memory_left: std.atomic.Value(u64) = .init(std.math.maxInt(u64));
 
 pub const FailOptions = struct {
     /// Calls that still succeed before.
@@ -76,6 +77,12 @@ pub fn shortenReads(size_max: usize) void {
     armed.store(true, .release);
 }
 
+/// Lets `memoryToSpare` say that so much memory is all there is.
+pub fn leaveMemory(size: u64) void {
+    memory_left.store(size, .monotonic);
+    armed.store(true, .release);
+}
+
 /// Back to the system as it is; counts start at 0.
 pub fn clear() void {
     armed.store(false, .release);
@@ -84,6 +91,7 @@ pub fn clear() void {
         rule.count.store(0, .monotonic);
     }
     read_size_max.store(std.math.maxInt(usize), .monotonic);
+    memory_left.store(std.math.maxInt(u64), .monotonic);
 }
 
 /// How often a function was called, failing or not, since anything was told after `clear`.
@@ -116,7 +124,6 @@ pub fn Backend(comptime native: type) type {
         pub const granularity = native.granularity;
         pub const capabilities = native.capabilities;
         pub const memoryAvailable = native.memoryAvailable;
-        pub const memoryToSpare = native.memoryToSpare;
         pub const memoryLimit = native.memoryLimit;
         pub const shortOf = native.shortOf;
         pub const exhausted = native.exhausted;
@@ -130,6 +137,7 @@ pub fn Backend(comptime native: type) type {
         pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;
         pub const unreserveArena = native.unreserveArena;
+        pub const readFirstHugePage = native.readFirstHugePage;
         pub const preferHugePages = native.preferHugePages;
         pub const evict = native.evict;
         pub const unlock = native.unlock;
@@ -142,6 +150,12 @@ pub fn Backend(comptime native: type) type {
         pub const atThreadExit = native.atThreadExit;
         pub const atFork = native.atFork;
         pub const heap = native.heap;
+
+        pub fn memoryToSpare() ?os.Limit {
+            const left = memory_left.load(.monotonic);
+            if (left == std.math.maxInt(u64)) return native.memoryToSpare();
+            return .{ .kind = .memory, .value = left };
+        }
 
         pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
             try pass(.reserve, code);

@@ -634,6 +634,8 @@ pub fn permanent(size: usize, code: *i64) Error![*]u8 {
 /// Files stand on pages of one size only.
 pub fn preferHugePages(_: Placement) void {}
 
+pub fn readFirstHugePage(_: File, _: u64) void {}
+
 /// The system is asked for all pages at once, so that it reads in large pieces; then each is
 /// touched. Another thread's write to the same byte must not be lost, so that the touch which
 /// makes a page writable is one atomic step. It compares, since compilers drop the atomic addition
