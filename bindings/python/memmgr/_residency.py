@@ -16,8 +16,8 @@ class Warming:
     Attributes:
         stop: why it went no further. `"complete"`: it is done. `"budget"`: more would have been
             read than was allowed. `"timeout"`. `"memory"`: the next bytes would have driven others
-            out of memory, or these. `"cancelled"`: `progress` returned False. `"unloaded"`: what was
-            being warmed was unloaded or replaced meanwhile.
+            out of memory, or these. `"cancelled"`: `progress` returned False. `"unloaded"`: what
+            was being warmed was unloaded or replaced meanwhile.
         limit_kind: with "memory", by which limit: `"memory"`, `"control_group"` or `"commit"`.
         generation, size: the version that was warmed, and the bytes of its file.
         warm: bytes from the start of the file that are in memory and mapped.
