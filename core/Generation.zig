@@ -198,6 +198,9 @@ const systemFailure = Detail.fileRefused;
 
 pub const FileSource = struct {
     file: os.File,
+    /// The file's first bytes, which most headers are within: looked at several times, and read once.
+    start: [512]u8 = undefined,
+    start_size: ?usize = null,
 
     pub fn source(file_source: *FileSource, size: u64) formats.Source {
         return .{ .context = file_source, .size = size, .read_fn = read };
@@ -210,7 +213,19 @@ pub const FileSource = struct {
         detail: *Detail,
     ) Detail.Error!void {
         const file_source: *FileSource = @ptrCast(@alignCast(context));
-        return readExactly(file_source.file, buffer, offset, detail);
+        const start = try file_source.readStart(detail);
+        if (offset + buffer.len > start.len) {
+            return readExactly(file_source.file, buffer, offset, detail);
+        }
+        @memcpy(buffer, start[@intCast(offset)..][0..buffer.len]);
+    }
+
+    fn readStart(file_source: *FileSource, detail: *Detail) Detail.Error![]const u8 {
+        const size = file_source.start_size orelse
+            os.readAt(file_source.file, &file_source.start, 0, &detail.code) catch
+            return systemFailure(detail, 0, "cannot read the file");
+        file_source.start_size = size;
+        return file_source.start[0..size];
     }
 };
 
