@@ -227,8 +227,8 @@ def query_section(rounds: Rounds) -> Section:
     section = Section(
         "What the requirements allow, and what it takes (R1.5, R2.5, R3.2, R10.5)",
         "A query of everything: open, load 14 files of 20 MiB, look at a layer of each for the"
-        " first time, and sum each up, on one thread. Cold: no page of the files is in memory. Of the"
-        " 14, the slowest; behind it, how many times faster than allowed.",
+        " first time, and sum each up, on one thread. Cold: no page of the files is in memory."
+        " Of the 14, the slowest; behind it, how many times faster than allowed.",
         data={"queries": rounds},
     )
     rows = []

@@ -1183,7 +1183,8 @@ pub fn lockPages(dimension: *Dimension, owner: u64, detail: *Detail) Error!void 
         defer dimension.unlock();
         os.lock(placement, &detail.code) catch {
             const reason = "the system does not let it stay in memory";
-            const limit = os.shortOf(.{ .locked = size }) orelse return detail.refused(size, reason);
+            const limit = os.shortOf(.{ .locked = size }) orelse
+                return detail.refused(size, reason);
             return detail.exceeds(size, limit, error.AllocationRefused, reason);
         };
         generation.locked = true;

@@ -161,7 +161,7 @@ pub fn abandon(generation: *Generation, slot: os.Slot) void {
     generation.* = .{};
 }
 
-/// In the child of a fork: what the parent may write to is read here, and what it has locked is not.
+/// In the child of a fork: what the parent may write to is read here, what it locked is not locked.
 pub fn becomeReader(generation: *Generation) void {
     generation.locked = false;
     if (generation.isFree() or generation.options.mode != .read_write) return;
@@ -198,7 +198,7 @@ const systemFailure = Detail.fileRefused;
 
 pub const FileSource = struct {
     file: os.File,
-    /// The file's first bytes, which most headers are within: looked at several times, and read once.
+    /// The file's first bytes, within which most headers are: read once, looked at several times.
     start: [512]u8 = undefined,
     start_size: ?usize = null,
 

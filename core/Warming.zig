@@ -19,8 +19,8 @@ const Error = Detail.Error;
 /// A huge page; where one begins in the file, so does a window.
 const window_size = 2 << 20;
 
-/// How many windows the system may read ahead of the one that is asked for. What is missing is looked
-/// at before that, or it would seem to have been there.
+/// How many windows the system may read ahead of the one that is asked for. What is missing is
+/// looked at before that, or it would seem to have been there.
 const ahead_count = 8;
 
 /// How often whoever asked is told, at least, while the rate is waited for.
@@ -366,10 +366,11 @@ test "R4.5 Warming: who unloads or replaces does not wait, and it says so" {
     try testing.expectEqual(.unloaded, (try fixture.warm(.{})).stop);
     fixture.hear = Fixture.goOn;
     try testing.expectError(error.NotLoaded, fixture.warm(.{}));
-    try testing.expectError(error.NotLoaded, fixture.dimension.lockPages(fixture.handle, &fixture.detail));
+    const refused = fixture.dimension.lockPages(fixture.handle, &fixture.detail);
+    try testing.expectError(error.NotLoaded, refused);
 }
 
-test "R7.1, R7.2, R9.3 Warming: what the system refuses is an error with its code, and changes nothing" {
+test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothing" {
     var fixture: Fixture = undefined;
     try fixture.init();
     defer fixture.deinit();
@@ -434,7 +435,8 @@ test "R3.5 residency is counted in the pages of a range, which must be within th
     const detail = &fixture.detail;
     const across = try dimension.residency(fixture.handle, 2 * mib - 1, 2, detail);
     try testing.expectEqual(os.pageSize(), across.use.resident);
-    try testing.expectEqual(0, (try dimension.residency(fixture.handle, Fixture.size, null, detail)).length);
+    const empty = try dimension.residency(fixture.handle, Fixture.size, null, detail);
+    try testing.expectEqual(0, empty.length);
     for ([_][2]u64{ .{ Fixture.size, 1 }, .{ 1, std.math.maxInt(u64) } }) |range| {
         try testing.expectError(
             error.OutOfBounds,

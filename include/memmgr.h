@@ -658,9 +658,9 @@ MEMMGR_API memmgr_status memmgr_dimension_flush(memmgr_manager *manager, uint32_
                                                 memmgr_error *error);
 
 /* Drops the dimension's pages from resident memory without disturbing any view: they come back
- * when touched, from the system's cache of the file or else from the device. Pages that have no file
- * to come back from are swapped out, or stay; those that are locked stay. A hint: what the system
- * gives is in memmgr_residency_get.
+ * when touched, from the system's cache of the file or else from the device. Pages that have no
+ * file to come back from are swapped out, or stay; those that are locked stay. A hint: what the
+ * system gives is in memmgr_residency_get.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
  * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_t dimension,
@@ -1239,8 +1239,8 @@ MEMMGR_API memmgr_status memmgr_dimension_warm(memmgr_manager *manager, uint32_t
                                                memmgr_warming *warming_out,
                                                memmgr_error *error);
 
-/* Brings what is loaded into memory, and has the system keep it there until it is unlocked, unloaded
- * or replaced; the new version of a reload is not locked, nor is anything in the child of a fork.
+/* Brings what is loaded into memory, and has the system keep it there until it is unlocked,
+ * unloaded or replaced; the new version of a reload is not locked, nor is anything in the child of a fork.
  * In MEMMGR_MODE_COPY this may copy every page. Windows is asked for a larger working set, which
  * stays as large. What is locked already stays so.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,

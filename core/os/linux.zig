@@ -524,7 +524,12 @@ fn hugeUse(pagemap: File, start: u64, end: u64) u64 {
     var sum: u64 = 0;
     var at = start;
     while (at < end) {
-        var scan: Scan = .{ .start = at, .end = end, .found = &ranges, .found_capacity = ranges.len };
+        var scan: Scan = .{
+            .start = at,
+            .end = end,
+            .found = &ranges,
+            .found_capacity = ranges.len,
+        };
         const rc = linux.ioctl(pagemap, Scan.request, @intFromPtr(&scan));
         switch (linux.errno(rc)) {
             .SUCCESS => for (ranges[0..rc]) |range| {

@@ -1,6 +1,6 @@
 /*
- * What is in memory: warmed in steps and told (R2.5), kept there by a lock or refused with the limit's
- * name (R7.1, R9.3), evicted under readers who do not notice (R4.1), on huge pages where the system
+ * What is in memory: warmed in steps and told (R2.5), kept there by a lock or refused with the
+ * limit's name (R7.1, R9.3), evicted under readers who do not notice (R4.1), on huge pages where the system
  * has given them, and counted.
  */
 #include "test.h"
