@@ -23,6 +23,7 @@ import build
 import counters
 import drawing
 import gate
+import load
 import pool
 from figures import Section, number, table
 
@@ -98,6 +99,7 @@ def main() -> int:
         sections = [
             *gate.measure(prefix, short=short),
             *pool.measure(prefix, short=short),
+            *load.measure(prefix, short=short),
             counter_section(prefix),
         ]
     for section in sections:

@@ -62,6 +62,16 @@ pub fn allocate(atomic: *AtomicFile, size: u64, detail: *Detail) Detail.Error!vo
     };
 }
 
+/// Has the first chunk of the file stand on one huge page, where the system has such for files: it
+/// goes by how much is written at once, and a header is written last, and is little. A hint.
+pub fn beginWhole(atomic: *AtomicFile) void {
+    const zeros = os.heap.alloc(u8, Checksum.chunk_size) catch return;
+    defer os.heap.free(zeros);
+    @memset(zeros, 0);
+    var ignored: i64 = 0;
+    os.writeAt(atomic.file, zeros, 0, &ignored) catch {};
+}
+
 /// Writes in chunks that end where the file's offset is a multiple of their size. Bytes of a
 /// mapping that cannot be read are `Faulted`.
 pub fn write(

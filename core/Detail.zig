@@ -36,6 +36,9 @@ pub const Operation = enum(u32) {
     save = 22,
     verify = 23,
     inject = 24,
+    warm = 25,
+    lock = 26,
+    unlock = 27,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

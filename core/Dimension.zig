@@ -22,6 +22,7 @@ const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Tracker = @import("Tracker.zig");
+const Warming = @import("Warming.zig");
 
 const Dimension = @This();
 const Atomic = std.atomic.Value;
@@ -1142,18 +1143,143 @@ pub fn knownFile(dimension: *Dimension, owner: u64, detail: *Detail) Error!Known
     };
 }
 
-/// Drops its pages from resident memory.
+/// Drops its pages from resident memory, unless they are locked.
 pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const word = try dimension.pin(owner, detail);
     defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
     const generation = dimension.inside(word);
-    os.evict(generation.placement);
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        if (generation.locked) return;
+        os.evict(generation.placement);
+    }
     dimension.log(.evict, generation.size, generation.path);
+}
+
+/// Brings what is loaded into memory, as far as there is room and time for it.
+pub fn warm(
+    dimension: *Dimension,
+    owner: u64,
+    options: Warming.Options,
+    detail: *Detail,
+) Error!Warming {
+    const warming = try Warming.run(dimension, owner, options, detail);
+    dimension.log(.warm, warming.read, "");
+    return warming;
+}
+
+/// Has the system keep all pages of what is loaded in memory. What is to be read for that is read
+/// before the lock is taken.
+pub fn lockPages(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = &dimension.generations[word.slot];
+    const placement = generation.placement;
+    const size = placement.mapped_size;
+    // A process that has become another user may not be told: then all of it counts as missing.
+    var ignored: i64 = 0;
+    const use: os.Use = os.memoryUse(placement.slot.base, size, &ignored) catch .{};
+    try Generation.checkMemory(size - use.resident, detail);
+    try dimension.bringIn(word.slot, placement, detail);
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        os.lock(placement, &detail.code) catch {
+            const reason = "the system does not let it stay in memory";
+            const limit = os.shortOf(.{ .locked = size }) orelse
+                return detail.refused(size, reason);
+            return detail.exceeds(size, limit, error.AllocationRefused, reason);
+        };
+        generation.locked = true;
+    }
+    dimension.log(.lock, generation.size, generation.path);
+}
+
+/// Lets the system take the pages of what is loaded again.
+pub fn unlockPages(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = &dimension.generations[word.slot];
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        if (!generation.locked) return;
+        os.unlock(generation.placement);
+        generation.locked = false;
+    }
+    dimension.log(.unlock, generation.size, generation.path);
+}
+
+/// Inside of the slot: has pages of it in memory, and mapped.
+pub fn bringIn(dimension: *Dimension, slot: u1, pages: os.Placement, detail: *Detail) Error!void {
+    os.populate(pages, false, &detail.code) catch {
+        // The guard has not seen it: the system did the reading.
+        detail.setFileName(dimension.generations[slot].path);
+        return detail.fileRefused(pages.mapped_size, "cannot bring the file's pages into memory");
+    };
+    try dimension.checkUnfaulted(slot, detail);
+}
+
+/// What of a range of a file is in memory, and how.
+pub const Residency = struct {
+    generation: u64,
+    offset: u64,
+    length: u64,
+    use: os.Use,
+    cached: u64,
+    locked: u64,
+};
+
+/// Counts the pages that `length` bytes from `offset` stand on; null: up to the end.
+pub fn residency(
+    dimension: *Dimension,
+    owner: u64,
+    offset: u64,
+    length: ?u64,
+    detail: *Detail,
+) Error!Residency {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    const bytes = length orelse generation.size -| offset;
+    if (offset > generation.size or bytes > generation.size - offset) {
+        detail.requested = offset;
+        detail.used = bytes;
+        detail.limit = generation.size;
+        return detail.fail(error.OutOfBounds, "the range is not within what is loaded");
+    }
+    var found: Residency = .{
+        .generation = generation.number,
+        .offset = offset,
+        .length = bytes,
+        .use = .{},
+        .cached = 0,
+        .locked = 0,
+    };
+    if (bytes == 0) return found;
+    const start = std.mem.alignBackward(u64, offset, os.pageSize());
+    const end = std.mem.alignForward(u64, offset + bytes, os.pageSize());
+    const pages = generation.placement.part(@intCast(start), @intCast(end - start));
+    measure: {
+        found.use = os.memoryUse(pages.slot.base, pages.mapped_size, &detail.code) catch
+            break :measure;
+        found.cached = os.cached(pages, generation.path, &detail.code) catch break :measure;
+        if (dimension.isLocked(generation)) found.locked = pages.mapped_size;
+        return found;
+    }
+    return detail.refused(0, "cannot ask the system what is in memory");
+}
+
+fn isLocked(dimension: *Dimension, generation: *const Generation) bool {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    return generation.locked;
 }
 
 /// Keeps the current generation where it is without waiting for a writer: it is counted as a view
 /// is. To be left with `leave`.
-fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
+pub fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
     try dimension.lockFor(owner, detail);
     defer dimension.unlock();
     const word = dimension.gate.read();
@@ -1247,6 +1373,7 @@ pub const Stats = struct {
     capacity: u64,
     charged: u64,
     mapped: u64 = 0,
+    locked: u64 = 0,
     views: u64 = 0,
     retiring_views: u64 = 0,
     /// Of the generation that is loaded; null if none is. Valid while the lock is held.
@@ -1273,10 +1400,12 @@ pub fn describe(
 pub const Memory = struct {
     reserved: u64 = 0,
     mapped: u64 = 0,
+    locked: u64 = 0,
     use: os.Use = .{},
 
     pub fn addMapped(total: *Memory, _: *Dimension, stats: Stats) void {
         total.mapped += stats.mapped;
+        total.locked += stats.locked;
     }
 };
 
@@ -1288,8 +1417,7 @@ pub fn memory(dimension: *Dimension, owner: u64, detail: *Detail) Error!Memory {
             return detail.refused(0, "cannot ask the system what is in memory");
         };
         total.reserved += slot.size;
-        total.use.resident += use.resident;
-        total.use.private_dirty += use.private_dirty;
+        total.use.add(use);
     }
     return total;
 }
@@ -1308,6 +1436,7 @@ fn statsLocked(dimension: *Dimension) Stats {
             (word.slot != slot or word.generation != generation.number);
         if (generation.isFree() or (loading and !generation.retiring)) continue;
         stats.mapped += generation.size;
+        if (generation.locked) stats.locked += generation.placement.mapped_size;
         if (generation.retiring) {
             stats.retiring_views += dimension.holders(slot);
         } else {

@@ -86,6 +86,8 @@ const Dump = struct {
         dump.field("mapped", memory.mapped);
         dump.field("resident", memory.use.resident);
         dump.field("private_dirty", memory.use.private_dirty);
+        dump.field("huge", memory.use.huge);
+        dump.field("locked", memory.locked);
         dump.close();
         const asymmetric = manager.counters.asymmetric.load(.monotonic);
         dump.field("gate", if (asymmetric) "asymmetric" else "atomic");
@@ -144,6 +146,7 @@ const Dump = struct {
         dump.field("address", address);
         dump.field("mode", @tagName(generation.options.mode));
         dump.field("prefetch", @tagName(generation.options.prefetch));
+        dump.field("huge_pages", generation.options.huge_pages);
         dump.field("format", @tagName(generation.format));
         dump.open("file");
         dump.field("name", generation.path);

@@ -37,6 +37,8 @@ pub const Prefetch = enum(u32) { lazy = 0, populate = 1 };
 pub const Options = struct {
     mode: Mode = .read,
     prefetch: Prefetch = .lazy,
+    /// Of the file; what is in memory on others already stays there.
+    huge_pages: bool = false,
     format: formats.Format = .auto,
     /// For raw files: a JSON file that describes the layers, or the layers themselves.
     manifest: ?[:0]const u8 = null,
@@ -61,6 +63,8 @@ mapped_file: MappedFiles.Entry = .{},
 /// A writer has exclusive access to it; its thread, or 0 if any may end it.
 writing: bool = false,
 writer_thread: u64 = 0,
+/// The system may not take its pages. Moved under the dimension's lock.
+locked: bool = false,
 /// It is not to be entered again, and goes with its last view.
 retiring: bool = false,
 
@@ -103,6 +107,7 @@ pub fn load(
         return detail.refused(path.len + 1, "cannot allocate memory for the file's name");
     };
     errdefer os.heap.free(generation.path);
+    if (options.huge_pages) os.readFirstHugePage(file, identity.size);
     var table = try readLayers(file, identity.size, options, detail);
     errdefer table.layers.deinit(os.heap);
 
@@ -122,6 +127,7 @@ pub fn load(
     generation.options = .{
         .mode = options.mode,
         .prefetch = options.prefetch,
+        .huge_pages = options.huge_pages,
         .format = options.format,
     };
     generation.size = identity.size;
@@ -160,8 +166,9 @@ pub fn abandon(generation: *Generation, slot: os.Slot) void {
     generation.* = .{};
 }
 
-/// In the child of a fork: what the parent may write to is read here.
+/// In the child of a fork: what the parent may write to is read here, what it locked is not locked.
 pub fn becomeReader(generation: *Generation) void {
+    generation.locked = false;
     if (generation.isFree() or generation.options.mode != .read_write) return;
     generation.options.mode = .read;
     MappedFiles.becomeReader(&generation.mapped_file);
@@ -196,6 +203,9 @@ const systemFailure = Detail.fileRefused;
 
 pub const FileSource = struct {
     file: os.File,
+    /// The file's first bytes, within which most headers are: read once, looked at several times.
+    start: [512]u8 = undefined,
+    start_size: ?usize = null,
 
     pub fn source(file_source: *FileSource, size: u64) formats.Source {
         return .{ .context = file_source, .size = size, .read_fn = read };
@@ -208,7 +218,19 @@ pub const FileSource = struct {
         detail: *Detail,
     ) Detail.Error!void {
         const file_source: *FileSource = @ptrCast(@alignCast(context));
-        return readExactly(file_source.file, buffer, offset, detail);
+        const start = try file_source.readStart(detail);
+        if (offset + buffer.len > start.len) {
+            return readExactly(file_source.file, buffer, offset, detail);
+        }
+        @memcpy(buffer, start[@intCast(offset)..][0..buffer.len]);
+    }
+
+    fn readStart(file_source: *FileSource, detail: *Detail) Detail.Error![]const u8 {
+        const size = file_source.start_size orelse
+            os.readAt(file_source.file, &file_source.start, 0, &detail.code) catch
+            return systemFailure(detail, 0, "cannot read the file");
+        file_source.start_size = size;
+        return file_source.start[0..size];
     }
 };
 
@@ -294,6 +316,7 @@ fn fillSlot(
         var code: i64 = 0;
         os.restore(placement, &code) catch {};
     }
+    if (options.huge_pages) os.preferHugePages(placement);
     if (guard) |slot_guard| slot_guard.arm(placement, generation.number);
     errdefer if (guard) |slot_guard| slot_guard.disarm();
     if (options.mode == .ram) {

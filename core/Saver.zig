@@ -248,6 +248,7 @@ fn save(saver: *const Saver) Error!void {
     defer file.deinit();
     try file.allocate(size, saver.detail);
     try progress.begin(saver.work(draft.len), saver.detail);
+    if (draft.len > 0 and size >= Checksum.chunk_size) file.beginWhole();
     for (saver.runs) |run| {
         const offset = draft.len + (run.offset - saver.origin);
         file.write(run.bytes, offset, &progress, saver.detail) catch |err| {

@@ -11,6 +11,7 @@ const failure = @import("c_api/failure.zig");
 const log = @import("c_api/log.zig");
 const manager = @import("c_api/manager.zig");
 const pool = @import("c_api/pool.zig");
+const residency = @import("c_api/residency.zig");
 const save = @import("c_api/save.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
@@ -34,7 +35,8 @@ pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
 pub const shims = .{
-    capabilities, dimension, failure, log, manager, pool, save, stats, status, verify, view, write,
+    capabilities, dimension, failure, log, manager, pool, residency, save, stats, status, verify,
+    view,         write,
 };
 
 comptime {
@@ -57,6 +59,7 @@ test {
     _ = log;
     _ = manager;
     _ = pool;
+    _ = residency;
     _ = save;
     _ = stats;
     _ = status;

@@ -21,6 +21,7 @@ pub const Progress = @import("Progress.zig");
 pub const Saver = @import("Saver.zig");
 pub const Tracker = @import("Tracker.zig");
 pub const Verification = @import("Verification.zig");
+pub const Warming = @import("Warming.zig");
 pub const dtype = @import("dtype.zig");
 pub const fork = @import("fork.zig");
 pub const formats = @import("formats.zig");
@@ -49,6 +50,7 @@ test {
     _ = Saver;
     _ = Tracker;
     _ = Verification;
+    _ = Warming;
     _ = dtype;
     _ = fork;
     _ = formats;

@@ -72,6 +72,14 @@ pub const Placement = struct {
     /// A second handle of the file, kept only by backends whose flush needs one.
     flush_file: ?File = null,
 
+    /// Some pages of it, for what works on pages.
+    pub fn part(placement: Placement, offset: usize, size: usize) Placement {
+        var pages = placement;
+        pages.slot.base += offset;
+        pages.mapped_size = @min(size, placement.mapped_size - offset);
+        return pages;
+    }
+
     pub fn writable(placement: Placement) bool {
         const sharing = placement.sharing orelse return true;
         return switch (sharing) {
@@ -135,10 +143,22 @@ pub const Need = struct {
     private: u64 = 0,
     /// Entries of the process's map.
     entries: u64 = 0,
+    /// Bytes of memory that are not to be taken back.
+    locked: u64 = 0,
 };
 
 /// Bytes of a range that are in memory: see memmgr_memory in the header.
-pub const Use = struct { resident: u64 = 0, private_dirty: u64 = 0 };
+pub const Use = struct {
+    resident: u64 = 0,
+    private_dirty: u64 = 0,
+    huge: u64 = 0,
+
+    pub fn add(total: *Use, use: Use) void {
+        total.resident += use.resident;
+        total.private_dirty += use.private_dirty;
+        total.huge += use.huge;
+    }
+};
 
 pub const Capabilities = struct {
     /// A process-wide barrier that really is one: the gate's readers may use plain stores.
@@ -149,6 +169,8 @@ pub const Capabilities = struct {
     codes_are_errno: bool,
     /// `catchFaults` and `zero` are to be had.
     fault_guard: bool,
+    /// `preferHugePages` may bring something.
+    huge_pages: bool,
 };
 
 /// A multiple of every page size and of every granularity.
@@ -198,6 +220,9 @@ pub const capabilities: fn () Capabilities = backend.capabilities;
 /// The machine or the control group that has the least memory left before it has to reclaim or
 /// kill, whoever uses it; null if the system does not tell.
 pub const memoryAvailable: fn () ?Limit = backend.memoryAvailable;
+/// The same, where what this process has of files counts as used, although the system could take
+/// it: how much more of them can be brought in without pushing out what is there already.
+pub const memoryToSpare: fn () ?Limit = backend.memoryToSpare;
 /// Of all limits on this process's memory the one that leaves it least, where `used` is what the
 /// process itself has that no file could take back; null if the system does not tell.
 pub const memoryLimit: fn () ?Limit = backend.memoryLimit;
@@ -267,16 +292,30 @@ pub const permanent: fn (size: usize, code: *i64) Error![*]u8 = backend.permanen
 
 // Pages -----------------------------------------------------------------------------------------
 
+/// Reads the first huge page of a file as one, if it is to stand on such and nothing of it is in
+/// memory: a small read would have its pages small. A hint.
+pub const readFirstHugePage: fn (file: File, size: u64) void = backend.readFirstHugePage;
+/// Asks for huge pages for a placement that is to be read from a device yet; a hint.
+pub const preferHugePages: fn (placement: Placement) void = backend.preferHugePages;
 /// Brings all pages of a placement in, ready to be written if `for_write` and it is writable.
 pub const populate: fn (placement: Placement, for_write: bool, code: *i64) Error!void =
     backend.populate;
 /// Writes changed pages to the file and waits until the device has them. Without effect on what
 /// has no file to write to.
 pub const flush: fn (placement: Placement, code: *i64) Error!void = backend.flush;
-/// Drops pages from resident memory without changing what a reader sees; a hint.
+/// Drops pages from resident memory without changing what a reader sees; a hint. Not for pages
+/// that are locked.
 pub const evict: fn (placement: Placement) void = backend.evict;
+/// Brings all pages of a placement in, and keeps them there until `unlock` or `restore`.
+pub const lock: fn (placement: Placement, code: *i64) Error!void = backend.lock;
+/// Lets the system take the pages of a locked placement again.
+pub const unlock: fn (placement: Placement) void = backend.unlock;
 /// What of a range is in memory.
 pub const memoryUse: fn (base: [*]const u8, size: usize, code: *i64) Error!Use = backend.memoryUse;
+/// Bytes of a placement that are in the system's memory, so that a touch does not wait for a
+/// device; at least those that this process has. `path` is what was placed, or "".
+pub const cached: fn (placement: Placement, path: [:0]const u8, code: *i64) Error!u64 =
+    backend.cached;
 
 // Faults ----------------------------------------------------------------------------------------
 

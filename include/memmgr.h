@@ -181,7 +181,10 @@ enum {
     MEMMGR_OPERATION_GROW = 21,
     MEMMGR_OPERATION_SAVE = 22,
     MEMMGR_OPERATION_VERIFY = 23,
-    MEMMGR_OPERATION_INJECT = 24
+    MEMMGR_OPERATION_INJECT = 24,
+    MEMMGR_OPERATION_WARM = 25,
+    MEMMGR_OPERATION_LOCK = 26,
+    MEMMGR_OPERATION_UNLOCK = 27
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -207,7 +210,8 @@ enum {
     MEMMGR_LIMIT_ADDRESS_SPACE = 6,
     /* RLIMIT_DATA: private writable memory. */
     MEMMGR_LIMIT_DATA = 7,
-    /* RLIMIT_MEMLOCK, for a process that locks all it maps (mlockall). */
+    /* RLIMIT_MEMLOCK: what is locked, and all that is mapped if mlockall says so. On Windows, the
+     * smallest working set. */
     MEMMGR_LIMIT_LOCKED_MEMORY = 8,
     /* vm.max_map_count; in entries, not bytes. */
     MEMMGR_LIMIT_MAP_ENTRIES = 9,
@@ -287,7 +291,8 @@ typedef struct memmgr_capabilities {
     uint32_t system_code_kind;
     /* 1 if MEMMGR_OPEN_FAULT_GUARD is to be had. */
     uint32_t fault_guard;
-    uint32_t reserved;
+    /* 1 if MEMMGR_LOAD_HUGE_PAGES may bring something: on a Linux that has huge pages. */
+    uint32_t huge_pages;
 } memmgr_capabilities;
 
 #define MEMMGR_CAPABILITIES_INIT { sizeof(memmgr_capabilities), 0, 0, 0, 0, 0, 0, 0 }
@@ -557,6 +562,15 @@ typedef struct memmgr_layer {
 
 #define MEMMGR_LAYER_INIT { sizeof(memmgr_layer), 0, 0, 0, 0, 0, 0, 0, { 0 }, "" }
 
+/* Flags of memmgr_load_options. */
+/* Ask for huge pages for what has to be read from the device: then a touch brings 2 MiB in, a page
+ * table of them is 512 times smaller, and as long as the system keeps them, so is that of every
+ * later load of the file. A hint, and only for a file of which no page is in memory yet, in a
+ * dimension of at least 2 MiB. A file that memmgr_array_save or memmgr_dimension_save wrote has
+ * huge pages without asking, until the system has given them up. What came of it is `huge` of
+ * memmgr_residency. */
+#define MEMMGR_LOAD_HUGE_PAGES 1
+
 typedef struct memmgr_load_options {
     uint32_t struct_size;
     /* MEMMGR_MODE_…, MEMMGR_PREFETCH_…, MEMMGR_FORMAT_… */
@@ -570,9 +584,12 @@ typedef struct memmgr_load_options {
     const char *manifest;
     const memmgr_layer *layers;
     size_t layer_count;
+    /* MEMMGR_LOAD_… */
+    uint32_t flags;
+    uint32_t reserved;
 } memmgr_load_options;
 
-#define MEMMGR_LOAD_OPTIONS_INIT { sizeof(memmgr_load_options), 0, 0, 0, NULL, NULL, 0 }
+#define MEMMGR_LOAD_OPTIONS_INIT { sizeof(memmgr_load_options), 0, 0, 0, NULL, NULL, 0, 0, 0 }
 
 /* Finds a dimension by its name.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION. Since: 0.1. */
@@ -645,7 +662,9 @@ MEMMGR_API memmgr_status memmgr_dimension_flush(memmgr_manager *manager, uint32_
                                                 memmgr_error *error);
 
 /* Drops the dimension's pages from resident memory without disturbing any view: they come back
- * when touched. A hint: what the system gives is in memmgr_memory_get.
+ * when touched, from the system's cache of the file or else from the device. Pages that have no
+ * file to come back from are swapped out, or stay; those that are locked stay. A hint: what the
+ * system gives is in memmgr_residency_get.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
  * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_t dimension,
@@ -941,7 +960,8 @@ typedef struct memmgr_dimension_stats {
     uint32_t prefetch;
     uint32_t format;
     uint32_t layer_count;
-    uint32_t reserved;
+    /* MEMMGR_LOAD_… */
+    uint32_t load_flags;
     /* Of the region: page-aligned address, bytes of capacity, bytes charged for this dimension. */
     uint64_t address;
     uint64_t capacity;
@@ -968,7 +988,7 @@ MEMMGR_API memmgr_status memmgr_dimension_stats_get(memmgr_manager *manager, uin
                                                     memmgr_dimension_stats *stats_out,
                                                     memmgr_error *error);
 
-/* The four numbers that "how much memory is it?" can mean. */
+/* The four numbers that "how much memory is it?" can mean, and two about how it is there. */
 typedef struct memmgr_memory {
     uint32_t struct_size;
     uint32_t dimension;
@@ -980,9 +1000,14 @@ typedef struct memmgr_memory {
     uint64_t resident;
     /* Bytes of pages of it that only this process has and that have no file to go back to. */
     uint64_t private_dirty;
+    /* Bytes of resident ones that are mapped as huge pages; 0 also where the system does not tell:
+     * on Linux before 6.7, macOS and Windows. */
+    uint64_t huge;
+    /* Bytes that memmgr_dimension_lock keeps in memory. */
+    uint64_t locked;
 } memmgr_memory;
 
-#define MEMMGR_MEMORY_INIT { sizeof(memmgr_memory), 0, 0, 0, 0, 0 }
+#define MEMMGR_MEMORY_INIT { sizeof(memmgr_memory), 0, 0, 0, 0, 0, 0, 0 }
 
 /* Asks the system how much of a dimension is in memory; MEMMGR_NONE: of all together.
  * Threads: any. Cost: a walk through the process's map. Errors: INVALID_ARGUMENT, INVALID_ACCESS,
@@ -1004,7 +1029,8 @@ MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer,
 
 /* Told between the chunks of a long operation how many bytes of how many are done, first 0 of all.
  * On the thread of the call, which may hold views of the library's own: it may call anything but
- * what would wait for them. Returns 0 to go on; anything else ends the call with CANCELLED. */
+ * what would wait for them. Returns 0 to go on; anything else ends the call with CANCELLED, except
+ * that memmgr_dimension_warm then succeeds with what it has done. */
 typedef int32_t (*memmgr_progress_function)(uint64_t done, uint64_t total, void *user);
 
 /* Flags of memmgr_save_options. */
@@ -1194,7 +1220,10 @@ enum {
     MEMMGR_CALL_WRITE = 24,
     MEMMGR_CALL_SYNC_FILE = 25,
     MEMMGR_CALL_RENAME = 26,
-    MEMMGR_CALL_SYNC_FOLDER = 27
+    MEMMGR_CALL_SYNC_FOLDER = 27,
+    /* Pages locked in memory; what of a file is in the system's cache. */
+    MEMMGR_CALL_LOCK = 28,
+    MEMMGR_CALL_CACHED = 29
 };
 
 /* The name of a system call without its prefix, in lower case ("map"), or "unknown".
@@ -1236,6 +1265,117 @@ MEMMGR_API memmgr_status memmgr_failure_count(uint32_t call, uint64_t *calls_out
 /* Ends what was injected. call: MEMMGR_CALL_…, or 0 for all.
  * Threads: any, one at a time for a call. Errors: INVALID_ARGUMENT. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_failure_clear(uint32_t call, memmgr_error *error);
+/* ==== Residency ============================================================================= */
+
+/* Why memmgr_dimension_warm stopped. */
+enum {
+    /* All of the file is in memory. */
+    MEMMGR_WARM_COMPLETE = 0,
+    /* More would have been read than was allowed. */
+    MEMMGR_WARM_BUDGET = 1,
+    MEMMGR_WARM_TIMEOUT = 2,
+    /* The next bytes would have driven others out of memory, or these: limit_kind says by which
+     * limit. */
+    MEMMGR_WARM_MEMORY = 3,
+    /* The progress function asked for it. */
+    MEMMGR_WARM_CANCELLED = 4,
+    /* What was being warmed was unloaded or replaced meanwhile. */
+    MEMMGR_WARM_UNLOADED = 5
+};
+
+typedef struct memmgr_warm_options {
+    uint32_t struct_size;
+    uint32_t reserved;
+    /* Of what is read from the device, on average; 0: as fast as it can. */
+    uint64_t bytes_per_second;
+    /* Bytes to be read from the device at most; 0: all that are missing. */
+    uint64_t budget;
+    /* 0 or MEMMGR_FOREVER: until it is done. */
+    int64_t timeout_ns;
+    /* Also called while the rate is waited for. NULL: nobody is told. */
+    memmgr_progress_function progress;
+    void *user;
+} memmgr_warm_options;
+
+#define MEMMGR_WARM_OPTIONS_INIT { sizeof(memmgr_warm_options), 0, 0, 0, 0, NULL, NULL }
+
+typedef struct memmgr_warming {
+    uint32_t struct_size;
+    /* MEMMGR_WARM_… */
+    uint32_t stop;
+    /* MEMMGR_LIMIT_…, with MEMMGR_WARM_MEMORY; otherwise NONE. */
+    uint32_t limit_kind;
+    uint32_t reserved;
+    /* The version that was warmed, and the bytes of its file. */
+    uint64_t generation;
+    uint64_t size;
+    /* Bytes from the start of the file that are in memory and mapped, and how many became so: bytes
+     * of whole pages that were not in memory before. */
+    uint64_t warm;
+    uint64_t read;
+} memmgr_warming;
+
+#define MEMMGR_WARMING_INIT { sizeof(memmgr_warming), 0, 0, 0, 0, 0, 0, 0 }
+
+/* Brings what is loaded into memory, in steps of 2 MiB from its start, and says how far it came and
+ * why no further; none of the reasons is an error. Before each step that has to be read, the memory
+ * that the machine and its control groups have left is looked at, where files that this process has
+ * in memory count as used, although the system would take them: a sixteenth of the limit, at most
+ * 256 MiB, is left to others. Writers, reloads and unloads wait for a step at the most.
+ * options: NULL for all defaults.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * FILE_ACCESS, ALLOCATION, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_warm(memmgr_manager *manager, uint32_t dimension,
+                                               const memmgr_warm_options *options,
+                                               memmgr_warming *warming_out,
+                                               memmgr_error *error);
+
+/* Brings what is loaded into memory, and has the system keep it there until it is unlocked,
+ * unloaded or replaced; the new version of a reload is not locked, nor is anything in the child of a fork.
+ * In MEMMGR_MODE_COPY this may copy every page. Windows is asked for a larger working set, which
+ * stays as large. What is locked already stays so.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
+ * LIMIT_EXCEEDED (memory has no room for what is missing), ALLOCATION (the system refused: if
+ * for MEMMGR_LIMIT_LOCKED_MEMORY, limit_kind says so), FILE_ACCESS, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_lock(memmgr_manager *manager, uint32_t dimension,
+                                               memmgr_error *error);
+
+/* Lets the system take the pages of what is loaded again, if they are locked.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
+ * Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_dimension_unlock(memmgr_manager *manager, uint32_t dimension,
+                                                 memmgr_error *error);
+
+/* What of a range of a loaded file is in memory, in bytes of the whole pages that it stands on. */
+typedef struct memmgr_residency {
+    uint32_t struct_size;
+    uint32_t dimension;
+    /* The version, and the range. */
+    uint64_t generation;
+    uint64_t offset;
+    uint64_t length;
+    /* In memory and mapped by this process: a touch costs nothing. */
+    uint64_t resident;
+    /* In the system's memory: a touch does not wait for the device. At least those that are
+     * resident; no more is known on Windows, and on Linux of a file that this process neither owns
+     * nor may write to. */
+    uint64_t cached;
+    /* Of the resident ones: mapped as huge pages, and locked; as in memmgr_memory. */
+    uint64_t huge;
+    uint64_t locked;
+} memmgr_residency;
+
+#define MEMMGR_RESIDENCY_INIT { sizeof(memmgr_residency), 0, 0, 0, 0, 0, 0, 0, 0 }
+
+/* Asks the system what of a range of what is loaded is in memory.
+ * length: 0: up to the end.
+ * Threads: any. Cost: a walk through the pages of the range. Errors: INVALID_ARGUMENT,
+ * INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, OUT_OF_BOUNDS, FAULTED, ALLOCATION (the system did
+ * not tell). Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_residency_get(memmgr_manager *manager, uint32_t dimension,
+                                              uint64_t offset, uint64_t length,
+                                              memmgr_residency *residency_out,
+                                              memmgr_error *error);
 
 #ifdef __cplusplus
 }

@@ -27,6 +27,7 @@ fn get(call: *Call, capabilities_out: ?*types.Capabilities) Call.Error!void {
         .atomic_placement = @intFromBool(system.atomic_placement),
         .system_code_kind = if (system.codes_are_errno) 1 else 2,
         .fault_guard = @intFromBool(system.fault_guard),
+        .huge_pages = @intFromBool(system.huge_pages),
     });
 }
 

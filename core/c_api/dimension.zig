@@ -78,6 +78,9 @@ fn load(
         try sized.read(types.LoadOptions, pointer, &call.detail)
     else
         .{};
+    if (given.flags & ~types.load_huge_pages != 0) {
+        return call.invalid("flags has bits that this version of the library does not know");
+    }
     const specs = try readLayers(call, &given);
     defer os.heap.free(specs);
     const core: Generation.Options = .{
@@ -87,6 +90,7 @@ fn load(
             given.prefetch,
             "prefetch is no MEMMGR_PREFETCH_…",
         ),
+        .huge_pages = given.flags & types.load_huge_pages != 0,
         .format = try call.member(formats.Format, given.format, "format is no MEMMGR_FORMAT_…"),
         .manifest = if (given.manifest) |manifest| std.mem.span(manifest) else null,
         .layers = specs,

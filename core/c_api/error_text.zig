@@ -155,6 +155,9 @@ fn verb(operation: Detail.Operation) []const u8 {
         .save => "save",
         .verify => "verify",
         .inject => "inject the failure",
+        .warm => "warm",
+        .lock => "lock the pages",
+        .unlock => "unlock the pages",
     };
 }
 

@@ -99,6 +99,9 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         },
         .flush => try writeNumber(writer, "flushed ", event.bytes, " bytes"),
         .evict => try writeNumber(writer, "evicted ", event.bytes, " bytes"),
+        .warm => try writeNumber(writer, "warmed ", event.bytes, " bytes"),
+        .lock => try writeNumber(writer, "locked ", event.bytes, " bytes"),
+        .unlock => try writeNumber(writer, "unlocked ", event.bytes, " bytes"),
         .alloc => try writeNumber(writer, "handed out a block of ", event.bytes, " bytes"),
         .resize => try writeNumber(writer, "resized a block to ", event.bytes, " bytes"),
         .free => if (event.level == .@"error") {

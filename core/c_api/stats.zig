@@ -102,6 +102,7 @@ fn writeDimension(
     if (stats.current) |generation| {
         value.mode = @backingInt(generation.options.mode);
         value.prefetch = @backingInt(generation.options.prefetch);
+        if (generation.options.huge_pages) value.load_flags |= types.load_huge_pages;
         value.format = @backingInt(generation.format);
         value.layer_count = @intCast(generation.layers.items.len);
         value.generation = generation.number;
@@ -156,6 +157,8 @@ fn getMemory(
         .mapped = memory.mapped,
         .resident = memory.use.resident,
         .private_dirty = memory.use.private_dirty,
+        .huge = memory.use.huge,
+        .locked = memory.locked,
     });
 }
 

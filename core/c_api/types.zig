@@ -11,6 +11,7 @@ const Dimension = @import("../Dimension.zig");
 const Generation = @import("../Generation.zig");
 const Layers = @import("../Layers.zig");
 const Changes = @import("../Verification.zig").Changes;
+const Stop = @import("../Warming.zig").Stop;
 const dtype = @import("../dtype.zig");
 const formats = @import("../formats.zig");
 
@@ -43,6 +44,8 @@ pub const open_guard_pages: u32 = 16;
 pub const open_fault_guard: u32 = 32;
 
 pub const open_limit_auto: u32 = 64;
+
+pub const load_huge_pages: u32 = 1;
 
 pub const write_any_thread: u32 = 1;
 
@@ -116,6 +119,9 @@ pub const Mode = Generation.Mode;
 /// C: MEMMGR_PREFETCH_…
 pub const Prefetch = Generation.Prefetch;
 
+/// C: MEMMGR_WARM_…
+pub const Warm = Stop;
+
 /// C: MEMMGR_FORMAT_…
 pub const Format = formats.Format;
 
@@ -157,7 +163,7 @@ pub const Capabilities = extern struct {
     atomic_placement: u32 = 0,
     system_code_kind: u32 = 0,
     fault_guard: u32 = 0,
-    reserved: u32 = 0,
+    huge_pages: u32 = 0,
 };
 
 /// C: memmgr_log_record
@@ -221,6 +227,8 @@ pub const LoadOptions = extern struct {
     manifest: ?[*:0]const u8 = null,
     layers: ?[*]const Layer = null,
     layer_count: usize = 0,
+    flags: u32 = 0,
+    reserved: u32 = 0,
 };
 
 /// C: memmgr_view
@@ -316,7 +324,7 @@ pub const DimensionStats = extern struct {
     prefetch: u32 = 0,
     format: u32 = 0,
     layer_count: u32 = 0,
-    reserved: u32 = 0,
+    load_flags: u32 = 0,
     address: u64 = 0,
     capacity: u64 = 0,
     charged: u64 = 0,
@@ -340,6 +348,8 @@ pub const Memory = extern struct {
     mapped: u64 = 0,
     resident: u64 = 0,
     private_dirty: u64 = 0,
+    huge: u64 = 0,
+    locked: u64 = 0,
 };
 
 /// C: memmgr_progress_function
@@ -410,4 +420,40 @@ pub const Failure = extern struct {
     after: u64 = 0,
     count: u64 = 0,
     dimension: ?[*:0]const u8 = null,
+};
+
+/// C: memmgr_warm_options
+pub const WarmOptions = extern struct {
+    struct_size: u32 = @sizeOf(WarmOptions),
+    reserved: u32 = 0,
+    bytes_per_second: u64 = 0,
+    budget: u64 = 0,
+    timeout_ns: i64 = 0,
+    progress: ?*const ProgressFunction = null,
+    user: ?*anyopaque = null,
+};
+
+/// C: memmgr_warming
+pub const Warming = extern struct {
+    struct_size: u32 = @sizeOf(Warming),
+    stop: u32 = 0,
+    limit_kind: u32 = 0,
+    reserved: u32 = 0,
+    generation: u64 = 0,
+    size: u64 = 0,
+    warm: u64 = 0,
+    read: u64 = 0,
+};
+
+/// C: memmgr_residency
+pub const Residency = extern struct {
+    struct_size: u32 = @sizeOf(Residency),
+    dimension: u32 = 0,
+    generation: u64 = 0,
+    offset: u64 = 0,
+    length: u64 = 0,
+    resident: u64 = 0,
+    cached: u64 = 0,
+    huge: u64 = 0,
+    locked: u64 = 0,
 };

@@ -91,7 +91,7 @@ test "capabilities stay the same" {
 }
 
 test "memory available is a number or not known" {
-    for ([_]?os.Limit{ os.memoryAvailable(), os.memoryLimit() }) |known| {
+    for ([_]?os.Limit{ os.memoryAvailable(), os.memoryToSpare(), os.memoryLimit() }) |known| {
         const limit = known orelse continue;
         try testing.expect(limit.left() > 0 and limit.left() < 1 << 50);
         try testing.expect(limit.kind != .none and limit.kind.countsBytes());
@@ -302,6 +302,55 @@ test "populating and evicting change no byte" {
     @memcpy(room.slots[1].base, bytes);
     os.evict(placement);
     try testing.expectEqualSlices(u8, bytes, room.slots[1].base[0..size]);
+    try restore(placement);
+}
+
+test "huge pages and locks are asked for and given up without changing a byte" {
+    const room: Room = try .init();
+    defer room.deinit();
+    const size = 2 * os.pageSize();
+    const bytes = try pattern(size);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    var code: i64 = 0;
+    for (std.enums.values(os.Sharing)) |sharing| {
+        const placement = try place(room.slots[0], file.path, size, sharing);
+        os.preferHugePages(placement);
+        // Twice, and in parts, and left to `restore`.
+        try os.lock(placement, &code);
+        try os.lock(placement, &code);
+        os.unlock(placement);
+        os.evict(placement);
+        try os.lock(placement.part(os.pageSize(), size), &code);
+        try testing.expectEqualSlices(u8, bytes, room.slots[0].base[0..size]);
+        try restore(placement);
+    }
+    const memory = try os.commit(room.slots[0], size, &code);
+    try os.lock(memory, &code);
+    try testing.expect(std.mem.allEqual(u8, room.slots[0].base[0..size], 0));
+    try restore(memory);
+}
+
+test "what of a file the system has in memory is at least what this process has" {
+    const room: Room = try .init();
+    defer room.deinit();
+    const size = 3 * os.pageSize();
+    const bytes = try pattern(size - 5);
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    var code: i64 = 0;
+    const placement = try place(room.slots[0], file.path, bytes.len, .shared_read);
+    for ([_][:0]const u8{ file.path, "" }) |path| {
+        try os.populate(placement, false, &code);
+        if (!emulated()) try testing.expectEqual(size, try os.cached(placement, path, &code));
+        os.evict(placement);
+        try testing.expect(try os.cached(placement, path, &code) <= size);
+    }
+    const part = placement.part(os.pageSize(), 100 * size);
+    try testing.expectEqual(2 * os.pageSize(), part.mapped_size);
+    try testing.expect(try os.cached(part, file.path, &code) <= part.mapped_size);
     try restore(placement);
 }
 
@@ -608,11 +657,13 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             };
             os.heap.free(memory);
         },
-        .populate, .flush => {
+        .populate, .flush, .lock, .cached => {
             const placement = try os.place(slot, file, size, .shared_write, code);
             defer restore(placement) catch unreachable;
             if (call == .flush) try os.flush(placement, code);
             if (call == .populate) try os.populate(placement, true, code);
+            if (call == .lock) try os.lock(placement, code);
+            if (call == .cached) _ = try os.cached(placement, std.mem.span(path), code);
         },
         .catch_faults => try os.catchFaults(expectNoFault, code),
         .zero => {

@@ -50,6 +50,8 @@ pub const writeAt = posix.writeAt;
 pub const rename = posix.rename;
 pub const syncFolder = posix.syncFolder;
 pub const remove = posix.remove;
+pub const lock = posix.lock;
+pub const unlock = posix.unlock;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -62,6 +64,7 @@ pub fn capabilities() os.Capabilities {
         .atomic_placement = true,
         .codes_are_errno = true,
         .fault_guard = true,
+        .huge_pages = false,
     };
 }
 
@@ -105,6 +108,9 @@ pub fn memoryAvailable() ?os.Limit {
     return .{ .kind = .memory, .value = total, .used = total -| available };
 }
 
+/// Pages that a process uses are not among those that count as available.
+pub const memoryToSpare = memoryAvailable;
+
 fn memorySize() ?u64 {
     var size: u64 = 0;
     var length: usize = @sizeOf(u64);
@@ -116,9 +122,10 @@ pub fn memoryLimit() ?os.Limit {
     return .{ .kind = .memory, .value = memorySize() orelse return null };
 }
 
-/// The system does not say how near it is to refusing.
-pub fn shortOf(_: os.Need) ?os.Limit {
-    return null;
+/// The system does not say how near it is to refusing, nor how much is locked.
+pub fn shortOf(need: os.Need) ?os.Limit {
+    const limit = posix.resourceLimit(.locked_memory, .MEMLOCK, 0) orelse return null;
+    return if (need.locked > limit.left()) limit else null;
 }
 
 pub fn exhausted(code: i64, _: u64, path: []const u8) ?os.Limit {
@@ -191,6 +198,11 @@ pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
 
 // Pages -----------------------------------------------------------------------------------------
 
+/// Files stand on pages of one size only.
+pub fn preferHugePages(_: os.Placement) void {}
+
+pub fn readFirstHugePage(_: File, _: u64) void {}
+
 pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
     try posix.advise(placement.slot.base, placement.mapped_size, darwin.MADV.WILLNEED, code);
     posix.touch(placement, for_write and placement.writable());
@@ -237,6 +249,11 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
         offset += span;
     }
     return use;
+}
+
+/// What is asked about a file's pages is whether the system has them, whoever uses them.
+pub fn cached(placement: os.Placement, _: [:0]const u8, code: *i64) os.Error!u64 {
+    return (try memoryUse(placement.slot.base, placement.mapped_size, code)).resident;
 }
 
 // Faults ----------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ pub const syncFile = posix.syncFile;
 pub const rename = posix.rename;
 pub const syncFolder = posix.syncFolder;
 pub const remove = posix.remove;
+pub const lock = posix.lock;
+pub const unlock = posix.unlock;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
 pub const heap = posix.heap;
@@ -51,7 +53,22 @@ pub fn capabilities() os.Capabilities {
         .atomic_placement = true,
         .codes_are_errno = true,
         .fault_guard = true,
+        .huge_pages = hugePagesFound(),
     };
+}
+
+const Found = enum(u8) { unknown, absent, present };
+var huge_pages: std.atomic.Value(Found) = .init(.unknown);
+
+/// Two threads that come here at once find the same.
+fn hugePagesFound() bool {
+    if (huge_pages.load(.monotonic) == .unknown) {
+        var buffer: [64]u8 = undefined;
+        const choices = readFile("/sys/kernel/mm/transparent_hugepage/enabled", &buffer);
+        const absent = choices.len == 0 or std.mem.find(u8, choices, "[never]") != null;
+        huge_pages.store(if (absent) .absent else .present, .monotonic);
+    }
+    return huge_pages.load(.monotonic) == .present;
 }
 
 pub fn nowNs() u64 {
@@ -74,6 +91,14 @@ pub fn memoryAvailable() ?os.Limit {
         machine = .{ .kind = .memory, .value = total, .used = total -| available };
     };
     return os.Limit.tighter(machine, groupLimit(null));
+}
+
+/// The kernel counts pages of files as available, used or not, and takes them from whoever reads
+/// more of them than there is room for.
+pub fn memoryToSpare() ?os.Limit {
+    var limit = memoryAvailable() orelse return null;
+    limit.used +|= Own.now().file;
+    return limit;
 }
 
 pub fn memoryLimit() ?os.Limit {
@@ -109,6 +134,10 @@ pub fn shortOf(need: os.Need) ?os.Limit {
         const commitment = commitLimit();
         if (isShort(commitment, need.private)) return commitment;
     }
+    if (need.locked > 0) {
+        const locked = posix.resourceLimit(.locked_memory, .MEMLOCK, own.locked);
+        if (isShort(locked, need.locked)) return locked;
+    }
     return null;
 }
 
@@ -140,6 +169,7 @@ const Own = struct {
     private: u64,
     locked: u64,
     resident: u64,
+    file: u64,
 
     fn now() Own {
         var buffer: [8192]u8 = undefined;
@@ -150,6 +180,7 @@ const Own = struct {
             .locked = kibibytes(status, "VmLck:") orelse 0,
             .resident = (kibibytes(status, "RssAnon:") orelse 0) +
                 (kibibytes(status, "RssShmem:") orelse 0),
+            .file = kibibytes(status, "RssFile:") orelse 0,
         };
     }
 };
@@ -361,8 +392,7 @@ pub fn commit(slot: os.Slot, size: usize, code: *i64) os.Error!os.Placement {
     const placement = try posix.commit(slot, size, code);
     // A hint: the kernel may have been built without huge pages. It changes nothing for a smaller
     // range, or one that is not aligned.
-    var ignored: i64 = 0;
-    posix.advise(slot.base, placement.mapped_size, linux.MADV.HUGEPAGE, &ignored) catch {};
+    preferHugePages(placement);
     return placement;
 }
 
@@ -385,9 +415,29 @@ fn mend(slot: os.Slot) void {
 
 // Pages -----------------------------------------------------------------------------------------
 
+const populate_read = 22;
+const populate_write = 23;
+
+/// Through a mapping that is aligned for it, and gone afterwards.
+pub fn readFirstHugePage(file: File, size: u64) void {
+    const huge_page_size = 2 << 20;
+    if (size < huge_page_size) return;
+    var ignored: i64 = 0;
+    const base = posix.reserve(huge_page_size, huge_page_size, posix.no_tag, &ignored) catch return;
+    defer posix.unreserve(base, huge_page_size);
+    const slot: os.Slot = .{ .base = base, .size = huge_page_size, .visible = false };
+    const placement = posix.place(slot, file, huge_page_size, .shared_read, &ignored) catch return;
+    preferHugePages(placement);
+    posix.advise(base, huge_page_size, populate_read, &ignored) catch {};
+}
+
+pub fn preferHugePages(placement: os.Placement) void {
+    var ignored: i64 = 0;
+    const advice = linux.MADV.HUGEPAGE;
+    posix.advise(placement.slot.base, placement.mapped_size, advice, &ignored) catch {};
+}
+
 pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
-    const populate_read = 22;
-    const populate_write = 23;
     const write = for_write and placement.writable();
     const advice: c_int = if (write) populate_write else populate_read;
     posix.advise(placement.slot.base, placement.mapped_size, advice, code) catch |err| {
@@ -445,7 +495,93 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
         }
         page += count;
     }
+    const first = std.mem.alignBackward(usize, @intFromPtr(base), page_size);
+    use.huge = hugeUse(pagemap, first, end * page_size);
     return use;
+}
+
+/// PAGEMAP_SCAN's argument.
+const Scan = extern struct {
+    size: u64 = @sizeOf(Scan),
+    flags: u64 = 0,
+    start: u64,
+    end: u64,
+    walk_end: u64 = 0,
+    found: [*]Range,
+    found_capacity: u64,
+    pages_max: u64 = 0,
+    inverted: u64 = 0,
+    wanted: u64 = huge,
+    any_wanted: u64 = 0,
+    returned: u64 = huge,
+
+    const huge = 1 << 6;
+    const request = linux.IOCTL.IOWR('f', 16, Scan);
+    const Range = extern struct { start: u64, end: u64, categories: u64 };
+};
+
+/// Bytes that one entry maps for a whole huge page. Kernels before 6.7 do not tell, and none are
+/// counted.
+fn hugeUse(pagemap: File, start: u64, end: u64) u64 {
+    var ranges: [64]Scan.Range = undefined;
+    var sum: u64 = 0;
+    var at = start;
+    while (at < end) {
+        var scan: Scan = .{
+            .start = at,
+            .end = end,
+            .found = &ranges,
+            .found_capacity = ranges.len,
+        };
+        const rc = linux.ioctl(pagemap, Scan.request, @intFromPtr(&scan));
+        switch (linux.errno(rc)) {
+            .SUCCESS => for (ranges[0..rc]) |range| {
+                sum += range.end - range.start;
+            },
+            .INTR => continue,
+            else => return sum,
+        }
+        if (scan.walk_end <= at) return sum;
+        at = scan.walk_end;
+    }
+    return sum;
+}
+
+/// The kernel says of a file that this process neither owns nor may write to that all of it is in
+/// memory; then what is known is what this process has.
+pub fn cached(placement: os.Placement, path: [:0]const u8, code: *i64) os.Error!u64 {
+    const base = placement.slot.base;
+    if (placement.sharing != null and !mayAskOf(path)) {
+        return (try memoryUse(base, placement.mapped_size, code)).resident;
+    }
+    const page_size = pageSize();
+    var pages: [4096]u8 = undefined;
+    var count: u64 = 0;
+    var offset: usize = 0;
+    while (offset < placement.mapped_size) {
+        const span = @min(placement.mapped_size - offset, pages.len * page_size);
+        const rc = linux.mincore(base + offset, span, &pages);
+        switch (linux.errno(rc)) {
+            .SUCCESS => {},
+            .AGAIN => continue,
+            else => |errno| {
+                code.* = @backingInt(errno);
+                return error.System;
+            },
+        }
+        for (pages[0 .. span / page_size]) |page| count += page & 1;
+        offset += span;
+    }
+    return count * page_size;
+}
+
+fn mayAskOf(path: [:0]const u8) bool {
+    const write_ok = 2;
+    const rc = linux.faccessat(linux.AT.FDCWD, path, write_ok, 0);
+    if (linux.errno(rc) == .SUCCESS) return true;
+    var ignored: i64 = 0;
+    const status = statusAt(linux.AT.FDCWD, path, 0, &ignored) catch return false;
+    return status.uid == linux.geteuid();
 }
 
 // Faults ----------------------------------------------------------------------------------------

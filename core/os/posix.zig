@@ -21,6 +21,8 @@ const c = struct {
     extern "c" fn munmap(address: *anyopaque, size: usize) c_int;
     extern "c" fn mprotect(address: *anyopaque, size: usize, prot: PROT) c_int;
     extern "c" fn madvise(address: *anyopaque, size: usize, advice: c_int) c_int;
+    extern "c" fn mlock(address: *anyopaque, size: usize) c_int;
+    extern "c" fn munlock(address: *anyopaque, size: usize) c_int;
     extern "c" fn msync(address: *anyopaque, size: usize, flags: c_int) c_int;
     extern "c" fn open(path: [*:0]const u8, flags: c_int, ...) c_int;
     extern "c" fn close(fd: c_int) c_int;
@@ -297,6 +299,17 @@ pub fn touch(placement: os.Placement, write: bool) void {
         // An atomic OR of 0 would do, but is optimised away.
         if (write) _ = @cmpxchgStrong(u8, byte, value, value, .monotonic, .monotonic);
     }
+}
+
+/// What is refused may be locked in part: nothing is then.
+pub fn lock(placement: os.Placement, code: *i64) os.Error!void {
+    if (c.mlock(placement.slot.base, placement.mapped_size) == 0) return;
+    defer unlock(placement);
+    return refused(code);
+}
+
+pub fn unlock(placement: os.Placement) void {
+    _ = c.munlock(placement.slot.base, placement.mapped_size);
 }
 
 pub fn sync(placement: os.Placement, code: *i64) os.Error!void {

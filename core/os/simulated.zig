@@ -42,6 +42,8 @@ pub const Call = enum(u32) {
     sync_file = 25,
     rename = 26,
     sync_folder = 27,
+    lock = 28,
+    cached = 29,
 };
 
 const Rule = struct {
@@ -58,6 +60,7 @@ const Rule = struct {
 var armed: Atomic(bool) = .init(false);
 var rules: std.EnumArray(Call, Rule) = .initFill(.{});
 var read_size_max: Atomic(usize) = .init(std.math.maxInt(usize));
+var memory_left: Atomic(u64) = .init(std.math.maxInt(u64));
 
 /// The dimension that the calling thread's calls are for, as a hash of its name; 0: none.
 threadlocal var subject: u64 = 0;
@@ -90,11 +93,18 @@ pub fn shortenReads(size_max: usize) void {
     armed.store(true, .release);
 }
 
+/// Lets `memoryToSpare` say that so much memory is all there is.
+pub fn leaveMemory(size: u64) void {
+    memory_left.store(size, .monotonic);
+    armed.store(true, .release);
+}
+
 /// Back to the system as it is; counts start at 0.
 pub fn clear() void {
     armed.store(false, .release);
     for (std.enums.values(Call)) |call| forget(rules.getPtr(call));
     read_size_max.store(std.math.maxInt(usize), .monotonic);
+    memory_left.store(std.math.maxInt(u64), .monotonic);
 }
 
 /// The same for one call.
@@ -179,7 +189,10 @@ pub fn Backend(comptime native: type) type {
         pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;
         pub const unreserveArena = native.unreserveArena;
+        pub const readFirstHugePage = native.readFirstHugePage;
+        pub const preferHugePages = native.preferHugePages;
         pub const evict = native.evict;
+        pub const unlock = native.unlock;
         pub const close = native.close;
         pub const remove = native.remove;
         pub const futexWait = native.futexWait;
@@ -188,6 +201,12 @@ pub fn Backend(comptime native: type) type {
         pub const processBarrier = native.processBarrier;
         pub const atThreadExit = native.atThreadExit;
         pub const atFork = native.atFork;
+
+        pub fn memoryToSpare() ?os.Limit {
+            const left = memory_left.load(.monotonic);
+            if (left == std.math.maxInt(u64)) return native.memoryToSpare();
+            return .{ .kind = .memory, .value = left };
+        }
 
         pub fn reserve(size: usize, alignment: usize, code: *i64) os.Error![*]u8 {
             try pass(.reserve, code);
@@ -255,9 +274,23 @@ pub fn Backend(comptime native: type) type {
             return native.flush(placement, code);
         }
 
+        pub fn lock(placement: os.Placement, code: *i64) os.Error!void {
+            try pass(.lock, code);
+            return native.lock(placement, code);
+        }
+
         pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
             try pass(.memory_use, code);
             return native.memoryUse(base, size, code);
+        }
+
+        pub fn cached(
+            placement: os.Placement,
+            path: [:0]const u8,
+            code: *i64,
+        ) os.Error!u64 {
+            try pass(.cached, code);
+            return native.cached(placement, path, code);
         }
 
         pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {

@@ -103,6 +103,7 @@ pub fn capabilities() os.Capabilities {
         .codes_are_errno = false,
         // Without placeholders another thread could take the addresses in between.
         .fault_guard = machine.placeholders != null,
+        .huge_pages = false,
     };
 }
 
@@ -116,6 +117,9 @@ pub fn memoryAvailable() ?os.Limit {
         .used = status.total_physical -| status.available_physical,
     }, commitLimit(status));
 }
+
+/// Pages in the working set of a process are not among those that count as available.
+pub const memoryToSpare = memoryAvailable;
 
 /// What a process has of physical memory can be taken back; what it has committed cannot.
 pub fn memoryLimit() ?os.Limit {
@@ -154,6 +158,10 @@ pub fn exhausted(code: i64, size: u64, _: []const u8) ?os.Limit {
             .addresses = size,
             .private = size,
         }),
+        win.error_working_set_quota => .{
+            .kind = .locked_memory,
+            .value = (WorkingSet.get() orelse return null).least,
+        },
         win.error_too_many_open_files => .{ .kind = .descriptors },
         win.error_handle_disk_full, win.error_disk_full => .{ .kind = .disk },
         else => null,
@@ -623,6 +631,11 @@ pub fn permanent(size: usize, code: *i64) Error![*]u8 {
 
 // Pages -----------------------------------------------------------------------------------------
 
+/// Files stand on pages of one size only.
+pub fn preferHugePages(_: Placement) void {}
+
+pub fn readFirstHugePage(_: File, _: u64) void {}
+
 /// The system is asked for all pages at once, so that it reads in large pieces; then each is
 /// touched. Another thread's write to the same byte must not be lost, so that the touch which
 /// makes a page writable is one atomic step. It compares, since compilers drop the atomic addition
@@ -654,6 +667,44 @@ pub fn evict(placement: Placement) void {
     _ = win.VirtualUnlock(placement.slot.base, placement.mapped_size);
 }
 
+/// How much memory a process has for sure, of which it may lock nearly all, and at most.
+const WorkingSet = struct {
+    least: usize,
+    most: usize,
+
+    fn get() ?WorkingSet {
+        var set: WorkingSet = undefined;
+        const known = win.GetProcessWorkingSetSize(win.this_process, &set.least, &set.most);
+        return if (known != 0) set else null;
+    }
+
+    fn grow(set: WorkingSet, size: usize) bool {
+        const least = set.least +| size;
+        const most = @max(set.most, least +| size);
+        return win.SetProcessWorkingSetSize(win.this_process, least, most) != 0;
+    }
+};
+
+/// A process may lock what its smallest working set has room for: that grows with what is locked,
+/// and stays as large. Another thread may set it in between, so it is tried a few times.
+pub fn lock(placement: Placement, code: *i64) Error!void {
+    const attempts = 4;
+    // What the system needs of the working set for itself.
+    const overhead = 1 << 20;
+    for (0..attempts) |_| {
+        if (win.VirtualLock(placement.slot.base, placement.mapped_size) != 0) return;
+        code.* = win.GetLastError();
+        if (code.* != win.error_working_set_quota) break;
+        const set = WorkingSet.get() orelse break;
+        if (!set.grow(placement.mapped_size + overhead)) break;
+    }
+    return error.System;
+}
+
+pub fn unlock(placement: Placement) void {
+    _ = win.VirtualUnlock(placement.slot.base, placement.mapped_size);
+}
+
 /// Resident is what is in the working set. Private and dirty is what of that no other process could
 /// share: pages of memory, and those of a view that were copied when written to.
 pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) Error!os.Use {
@@ -682,6 +733,11 @@ pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) Error!os.Use {
             }
         }
     }
+}
+
+/// What else of a file is in memory, Windows does not tell.
+pub fn cached(placement: Placement, _: [:0]const u8, code: *i64) Error!u64 {
+    return (try memoryUse(placement.slot.base, placement.mapped_size, code)).resident;
 }
 
 // Faults ----------------------------------------------------------------------------------------

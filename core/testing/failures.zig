@@ -25,6 +25,7 @@ const failure = @import("../c_api/failure.zig");
 const log = @import("../c_api/log.zig");
 const manager = @import("../c_api/manager.zig");
 const pool = @import("../c_api/pool.zig");
+const residency = @import("../c_api/residency.zig");
 const save = @import("../c_api/save.zig");
 const stats = @import("../c_api/stats.zig");
 const status = @import("../c_api/status.zig");
@@ -315,6 +316,10 @@ const cases = [_]Case{
     .{ .name = "memmgr_dimension_save", .run = run.saveDimension },
     .{ .name = "memmgr_dimension_verify", .run = run.verify_ },
     .{ .name = "memmgr_dimension_verify", .run = run.verifyChecksums },
+    .{ .name = "memmgr_dimension_warm", .run = run.warm },
+    .{ .name = "memmgr_dimension_lock", .run = run.lock },
+    .{ .name = "memmgr_dimension_unlock", .run = run.unlock, .before = run.lock, .quiet = true },
+    .{ .name = "memmgr_residency_get", .run = run.residencyGet },
     .{ .name = "memmgr_failure_inject", .run = run.inject, .quiet = true },
     .{ .name = "memmgr_failure_count", .run = run.injected, .quiet = true },
     .{ .name = "memmgr_failure_clear", .run = run.clear, .quiet = true },
@@ -702,6 +707,26 @@ const run = struct {
         return verify.memmgr_dimension_verify(world.manager, index, &options, &out, &world.err);
     }
 
+    fn warm(world: *World) i32 {
+        var out: types.Warming = .{};
+        const index = at(.loaded);
+        return residency.memmgr_dimension_warm(world.manager, index, null, &out, &world.err);
+    }
+
+    fn lock(world: *World) i32 {
+        return residency.memmgr_dimension_lock(world.manager, at(.loaded), &world.err);
+    }
+
+    fn unlock(world: *World) i32 {
+        return residency.memmgr_dimension_unlock(world.manager, at(.loaded), &world.err);
+    }
+
+    fn residencyGet(world: *World) i32 {
+        var out: types.Residency = .{};
+        const index = at(.loaded);
+        return residency.memmgr_residency_get(world.manager, index, 0, 0, &out, &world.err);
+    }
+
     /// In the middle of a count, it begins one of a kind that nothing here makes.
     fn inject(world: *World) i32 {
         const given: types.Failure = .{
@@ -894,7 +919,9 @@ fn codesOf(call: os.Call) []const Code {
         .renew,
         .give,
         .permanent,
+        .lock,
         .memory_use,
+        .cached,
         .catch_faults,
         .zero,
         => &.{
@@ -1044,6 +1071,8 @@ fn isHarmless(case: *const Case, call: os.Call, index: u64, times: u64) bool {
         // The time of a file that is loaded, or flushed, already: `verify` may say "rewritten".
         .identify => case.run == run.loadReadWrite and index == 1,
         .identify_path => case.run == run.flush,
+        // All of it counts as missing.
+        .memory_use => case.run == run.lock,
         else => false,
     };
 }

@@ -59,6 +59,12 @@ CALL(unload, , memmgr_dimension_unload(handle, LOADED, MEMMGR_ON_VIEWS_WAIT, 0, 
 CALL(deallocate, , memmgr_dimension_deallocate(handle, LOADED, MEMMGR_ON_VIEWS_WAIT, 0, e))
 CALL(flush, , memmgr_dimension_flush(handle, WRITABLE, e))
 CALL(evict, , memmgr_dimension_evict(handle, LOADED, e))
+CALL(warm, memmgr_warming warming = MEMMGR_WARMING_INIT,
+     memmgr_dimension_warm(handle, LOADED, NULL, &warming, e))
+CALL(lock, , memmgr_dimension_lock(handle, LOADED, e))
+CALL(unlock, , memmgr_dimension_unlock(handle, LOADED, e))
+CALL(residency_get, memmgr_residency residency = MEMMGR_RESIDENCY_INIT,
+     memmgr_residency_get(handle, LOADED, 0, 0, &residency, e))
 CALL(layer_find, memmgr_layer layer = MEMMGR_LAYER_INIT,
      memmgr_layer_find(handle, LOADED, "a", &layer, e))
 CALL(layer_at, memmgr_layer layer = MEMMGR_LAYER_INIT,
@@ -94,6 +100,10 @@ static const struct {
     { "deallocate", call_deallocate },
     { "flush", call_flush },
     { "evict", call_evict },
+    { "warm", call_warm },
+    { "lock", call_lock },
+    { "unlock", call_unlock },
+    { "residency_get", call_residency_get },
     { "layer_find", call_layer_find },
     { "layer_at", call_layer_at },
     { "view_acquire", call_view_acquire },
@@ -252,6 +262,8 @@ static void null_arguments(void)
     FAILS(INVALID_ARGUMENT, memmgr_stats_get(manager, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_dimension_stats_get(manager, LOADED, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_memory_get(manager, LOADED, NULL, &error));
+    FAILS(INVALID_ARGUMENT, memmgr_dimension_warm(manager, LOADED, NULL, NULL, &error));
+    FAILS(INVALID_ARGUMENT, memmgr_residency_get(manager, LOADED, 0, 0, NULL, &error));
     {
         size_t count;
         FAILS(INVALID_ARGUMENT, memmgr_holders_get(manager, LOADED, NULL, 1, &count, &error));
@@ -356,6 +368,20 @@ static memmgr_status use_failure(void *at)
     status = memmgr_failure_inject(failure, &error);
     OK(memmgr_failure_clear(0, &error));
     return status;
+static memmgr_status use_warm_options(void *at)
+{
+    memmgr_warming warming = MEMMGR_WARMING_INIT;
+    return memmgr_dimension_warm(manager, LOADED, (const memmgr_warm_options *)at, &warming, &error);
+}
+
+static memmgr_status use_warming(void *at)
+{
+    return memmgr_dimension_warm(manager, LOADED, NULL, (memmgr_warming *)at, &error);
+}
+
+static memmgr_status use_residency(void *at)
+{
+    return memmgr_residency_get(manager, LOADED, 0, 0, (memmgr_residency *)at, &error);
 }
 
 static const struct {
@@ -377,6 +403,9 @@ static const struct {
     { "memmgr_dimension_stats", sizeof(memmgr_dimension_stats), 0, use_dimension_stats },
     { "memmgr_memory", sizeof(memmgr_memory), 0, use_memory },
     { "memmgr_failure", sizeof(memmgr_failure), 1, use_failure },
+    { "memmgr_warm_options", sizeof(memmgr_warm_options), 1, use_warm_options },
+    { "memmgr_warming", sizeof(memmgr_warming), 0, use_warming },
+    { "memmgr_residency", sizeof(memmgr_residency), 0, use_residency },
 };
 
 /* The struct, and behind it 64 bytes of which the last has a value. */
@@ -496,13 +525,15 @@ static void outputs_are_zero(void)
         memmgr_layer layer;
         memmgr_view view;
         memmgr_write writer;
+        memmgr_warming warming;
+        memmgr_residency residency;
         unsigned char bytes[sizeof(memmgr_dimension_stats)];
     } output;
     size_t length = 7, index, size;
     unsigned which;
     memmgr_manager *dead = open_manager();
     OK(memmgr_manager_close(dead, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
-    for (which = 0; which < 7; which++) {
+    for (which = 0; which < 9; which++) {
         memset(&output, 0x77, sizeof output);
         switch (which) {
         case 0:
@@ -530,6 +561,16 @@ static void outputs_are_zero(void)
             output.view.struct_size = (uint32_t)(size = sizeof output.view);
             FAILS(UNKNOWN_LAYER,
                   memmgr_layer_acquire(manager, LOADED, "z", NULL, &output.view, &error));
+            break;
+        case 6:
+            output.warming.struct_size = (uint32_t)(size = sizeof output.warming);
+            FAILS(NOT_LOADED,
+                  memmgr_dimension_warm(manager, EMPTY, NULL, &output.warming, &error));
+            break;
+        case 7:
+            output.residency.struct_size = (uint32_t)(size = sizeof output.residency);
+            FAILS(OUT_OF_BOUNDS,
+                  memmgr_residency_get(manager, LOADED, MIB, 1, &output.residency, &error));
             break;
         default:
             output.writer.struct_size = (uint32_t)(size = sizeof output.writer);
@@ -560,13 +601,14 @@ static void unknown_values(void)
     for (index = 0; index < sizeof beyond / sizeof beyond[0]; index++) {
         const memmgr_load_options none = MEMMGR_LOAD_OPTIONS_INIT;
         const uint32_t value = beyond[index];
-        memmgr_load_options options[3];
+        memmgr_load_options options[4];
         unsigned which;
-        options[0] = options[1] = options[2] = none;
+        options[0] = options[1] = options[2] = options[3] = none;
         options[0].mode = value;
         options[1].prefetch = value;
         options[2].format = value;
-        for (which = 0; which < 3; which++) {
+        options[3].flags = value - 2;
+        for (which = 0; which < 4; which++) {
             REFUSED(INVALID_ARGUMENT, manager,
                     memmgr_dimension_load(manager, EMPTY, raw_file, &options[which], &error));
             REFUSED(INVALID_ARGUMENT, manager,
@@ -592,6 +634,8 @@ static void bad_timeouts(void)
     static const int64_t timeouts[] = { -2, -1000000000, INT64_MIN };
     memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
     memmgr_write writer = MEMMGR_WRITE_INIT;
+    memmgr_warm_options warm = MEMMGR_WARM_OPTIONS_INIT;
+    memmgr_warming warming = MEMMGR_WARMING_INIT;
     memmgr_manager *opened;
     size_t index;
     for (index = 0; index < 3; index++) {
@@ -607,6 +651,9 @@ static void bad_timeouts(void)
                                             &error));
         REFUSED(INVALID_ARGUMENT, manager,
                 memmgr_write_begin(manager, WRITABLE, 0, timeout, &writer, &error));
+        warm.timeout_ns = timeout;
+        REFUSED(INVALID_ARGUMENT, manager,
+                memmgr_dimension_warm(manager, LOADED, &warm, &warming, &error));
     }
     /* The longest is one. */
     OK(memmgr_write_begin(manager, WRITABLE, 0, INT64_MAX, &writer, &error));

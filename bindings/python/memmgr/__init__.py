@@ -42,6 +42,7 @@ from ._layer import Layer
 from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
 from ._pool import Block
+from ._residency import Residency, Warming
 from ._save import save
 from ._stats import (
     Capabilities,
@@ -85,12 +86,14 @@ __all__ = [
     "PoolClass",
     "PoolCorruptionError",
     "PoolStats",
+    "Residency",
     "Stats",
     "UnknownDimensionError",
     "UnknownLayerError",
     "Verification",
     "ViewsHeldError",
     "WaitTimeoutError",
+    "Warming",
     "Writer",
     "capabilities",
     "save",

@@ -33,7 +33,9 @@ from ._pin import keeper as _keeper
 from ._pin import memory
 from ._pin import release as _release
 from ._progress import Listener, Progress
+from ._residency import Residency, Warming
 from ._save import run as _save
+from ._sizes import parse_size
 from ._stats import DimensionStats, Memory
 from ._verify import Verification
 from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
@@ -238,6 +240,7 @@ class Dimension:
         *,
         mode: Mode = "r",
         prefetch: Prefetch = "lazy",
+        huge_pages: bool = False,
         format: Format = "auto",
         layers: Layers | None = None,
         manifest: Path | None = None,
@@ -258,6 +261,7 @@ class Dimension:
             path,
             mode=mode,
             prefetch=prefetch,
+            huge_pages=huge_pages,
             format=format,
             layers=layers,
             manifest=manifest,
@@ -283,11 +287,87 @@ class Dimension:
         """
         self._leave(lib.memmgr_dimension_deallocate, on_views, timeout)
 
+    # Residency ------------------------------------------------------------------------------
+
+    def warm(
+        self,
+        *,
+        bytes_per_second: int | str | None = None,
+        budget: int | str | None = None,
+        timeout: float | None = None,
+        progress: Progress | None = None,
+    ) -> Warming:
+        """Brings what is loaded into memory, from its start, and says how far it came and why no
+        further; none of the reasons is an error.
+
+        It goes in steps of 2 MiB. Before each that has to be read from the device, it looks at the
+        memory that the machine and its control groups have left: files that this process has in
+        memory count as used, and a sixteenth of the limit, at most 256 MiB, is left to others.
+        Writers, reloads and unloads wait for a step at the most.
+
+        bytes_per_second: of what is read from the device, on average; None: as fast as it can.
+        budget: bytes to be read from the device at most; None: all that are missing.
+        timeout: in seconds; None: until it is done.
+        progress: called with the bytes done and their total between the steps, and while the rate
+            is waited for; False ends the warming. What it raises ends it too, and is raised here.
+
+        Raises NotLoadedError, FileAccessError, FaultedError. AllocationError: the system did not
+        tell what is in memory.
+        """
+        options = struct("memmgr_warm_options")
+        c = struct("memmgr_warming")
+        if bytes_per_second is not None:
+            options.bytes_per_second = parse_size(bytes_per_second, "bytes_per_second")
+        if budget is not None:
+            options.budget = parse_size(budget, "budget")
+        # 0 is no timeout there.
+        options.timeout_ns = nanoseconds(timeout, "timeout") or 1
+        with Listener(progress, options):
+            self._call(lib.memmgr_dimension_warm, options, c)
+        return Warming._from(c)
+
+    def lock(self) -> None:
+        """Brings what is loaded into memory, and has the system keep it there until `unlock`, or
+        until it is unloaded or replaced; the new version of a reload is not locked.
+
+        Nor is anything in a forked child. In mode "c" every page may be copied. Raises
+        NotLoadedError, FileAccessError, FaultedError. LimitExceededError: memory has no room for
+        what is missing. AllocationError: the system refused; `limit_kind` is `"locked_memory"` if
+        it was for the limit of that (`ulimit -l`).
+        """
+        self._call(lib.memmgr_dimension_lock)
+
+    def unlock(self) -> None:
+        """Lets the system take the pages of what is loaded again. Raises NotLoadedError,
+        FaultedError."""
+        self._call(lib.memmgr_dimension_unlock)
+
     def evict(self) -> None:
         """Drops the dimension's pages from resident memory without disturbing any array: they
-        come back when touched. A hint: `memory` tells what came of it. Raises NotLoadedError,
+        come back when touched, from the system's cache of the file or else from the device. Those
+        that are locked stay. A hint: `residency` tells what came of it. Raises NotLoadedError,
         FaultedError."""
         self._call(lib.memmgr_dimension_evict)
+
+    def residency(self, layer: str | None = None) -> Residency:
+        """What of the file, or of one of its layers, is in memory. Walks through its pages.
+
+        Raises NotLoadedError, UnknownLayerError, FaultedError. AllocationError: the system did not
+        tell.
+        """
+        c, c_layer = struct("memmgr_residency"), struct("memmgr_layer")
+        if layer is None:
+            self._call(lib.memmgr_residency_get, 0, 0, c)
+            return Residency._from(c)
+        encoded = encode(layer, "layer name")
+        while True:
+            generation = self._now().generation
+            self._call(lib.memmgr_layer_find, encoded, c_layer)
+            if not c_layer.length:
+                return Residency(generation, c_layer.offset, 0, 0, 0, 0, 0)
+            self._call(lib.memmgr_residency_get, c_layer.offset, c_layer.length, c)
+            if c.generation == generation:
+                return Residency._from(c)
 
     # Files ----------------------------------------------------------------------------------
 
@@ -536,6 +616,7 @@ class Dimension:
         *,
         mode: Mode,
         prefetch: Prefetch,
+        huge_pages: bool,
         format: Format,
         layers: Layers | None,
         manifest: Path | None,
@@ -543,6 +624,7 @@ class Dimension:
         options = struct("memmgr_load_options")
         options.mode = choice(MODES, mode, "mode")
         options.prefetch = choice(PREFETCHES, prefetch, "prefetch")
+        options.flags = lib.MEMMGR_LOAD_HUGE_PAGES if huge_pages else 0
         options.format = choice(FORMATS, format, "format")
         # cffi keeps nothing alive for a struct: these names do, until the call is over.
         if manifest is not None:

@@ -218,6 +218,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         *,
         mode: Mode = "r",
         prefetch: Prefetch = "lazy",
+        huge_pages: bool = False,
         format: Format = "auto",
         layers: Layers | None = None,
         manifest: Path | None = None,
@@ -229,6 +230,9 @@ class Manager(Pools, Mapping[str, Dimension]):
         mode: "r": read only. "r+": `write` changes the file. "c": copy on write, `write` changes
             this process's pages only. "ram": the bytes are read into memory; the only snapshot.
         prefetch: "lazy": pages come in as they are touched. "populate": all are in on return.
+        huge_pages: ask for huge pages for what has to be read from the device: a hint, for a file
+            of at least 2 MiB that is not in memory yet. `Dimension.residency` says what came of it.
+            What `memmgr.save` wrote has them without asking, until the system gives them up.
         format: "auto" tells .npy, .safetensors and raw files by their content.
         layers, manifest: of a raw file, at most one of the two: the layers themselves, or a JSON
             file in the shape of the header of safetensors.
@@ -245,6 +249,7 @@ class Manager(Pools, Mapping[str, Dimension]):
             path,
             mode=mode,
             prefetch=prefetch,
+            huge_pages=huge_pages,
             format=format,
             layers=layers,
             manifest=manifest,

@@ -88,6 +88,7 @@ def _load_of(dimension: Dimension) -> tuple[int, dict[str, Any]] | None:
         "path": path,
         "mode": now.mode,
         "prefetch": now.prefetch,
+        "huge_pages": now.huge_pages,
         "format": now.format,
         "layers": layers or None,
     }

@@ -44,9 +44,10 @@ class Listener:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Raises what the user's function raised in the place of the cancelling it led to."""
+        """Raises what the user's function raised, in the place of the cancelling if that is what
+        it led to."""
         raised, self._raised = self._raised, None
-        if raised is not None and isinstance(value, CancelledError):
+        if raised is not None and (value is None or isinstance(value, CancelledError)):
             raise raised
 
     def hear(self, done: int, total: int) -> int:

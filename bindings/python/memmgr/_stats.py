@@ -65,7 +65,7 @@ class DimensionStats:
     Attributes:
         name, dimension: its name and its index.
         state: `"empty"`, `"loaded"`, `"writing"`, `"unloading"`, `"deallocated"` or `"faulted"`.
-        mode, prefetch, format: how the file is loaded, in the words of `Manager.load`.
+        mode, prefetch, huge_pages, format: how the file is loaded, in the words of `Manager.load`.
         layer_count: layers of the file.
         address, capacity, charged: of the region: its address, bytes of it, bytes charged.
         generation, generation_address: which version is loaded (larger each time), and where.
@@ -79,6 +79,7 @@ class DimensionStats:
     state: str
     mode: str | None
     prefetch: str | None
+    huge_pages: bool
     format: str | None
     layer_count: int
     address: int
@@ -104,6 +105,7 @@ class DimensionStats:
             state=word(STATES, c.state),
             mode=word(MODES, c.mode) if path else None,
             prefetch=word(PREFETCHES, c.prefetch) if path else None,
+            huge_pages=bool(c.load_flags & lib.MEMMGR_LOAD_HUGE_PAGES),
             format=word(FORMATS, c.format) if path else None,
             path=path,
         )
@@ -111,19 +113,24 @@ class DimensionStats:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """The four numbers that "how much memory is it?" can mean.
+    """The four numbers that "how much memory is it?" can mean, and two about how it is there.
 
     Attributes:
         reserved: bytes of address space.
         mapped: bytes of it that a file or memory stands behind.
         resident: bytes of pages of it that this process has in memory now.
         private_dirty: bytes of pages that only this process has, with no file to go back to.
+        huge: bytes of resident ones that are mapped as huge pages; 0 also where the system does not
+            tell: on Linux before 6.7, macOS and Windows.
+        locked: bytes that `Dimension.lock` keeps in memory.
     """
 
     reserved: int
     mapped: int
     resident: int
     private_dirty: int
+    huge: int
+    locked: int
 
     @classmethod
     def _from(cls, c: CData) -> Memory:
@@ -198,6 +205,7 @@ class Capabilities:
         atomic_placement: whether a file is mapped over its region in one step.
         system_code_kind: `"errno"` or `"GetLastError"`, what `system_code` of an error is.
         fault_guard: whether `Manager(guard=True)` is to be had.
+        huge_pages: whether `load(huge_pages=True)` may bring something.
     """
 
     gate: str
@@ -206,6 +214,7 @@ class Capabilities:
     atomic_placement: bool
     system_code_kind: str
     fault_guard: bool
+    huge_pages: bool
 
     @classmethod
     def _from(cls, c: CData) -> Capabilities:
@@ -216,6 +225,7 @@ class Capabilities:
             atomic_placement=bool(c.atomic_placement),
             system_code_kind=word(CODES, c.system_code_kind),
             fault_guard=bool(c.fault_guard),
+            huge_pages=bool(c.huge_pages),
         )
 
 

@@ -35,6 +35,14 @@ ON_VIEWS = {
     "wait": lib.MEMMGR_ON_VIEWS_WAIT,
     "defer": lib.MEMMGR_ON_VIEWS_DEFER,
 }
+WARM_STOPS = {
+    "complete": lib.MEMMGR_WARM_COMPLETE,
+    "budget": lib.MEMMGR_WARM_BUDGET,
+    "timeout": lib.MEMMGR_WARM_TIMEOUT,
+    "memory": lib.MEMMGR_WARM_MEMORY,
+    "cancelled": lib.MEMMGR_WARM_CANCELLED,
+    "unloaded": lib.MEMMGR_WARM_UNLOADED,
+}
 # The header gives these two numbers no names.
 CODES = {"errno": 1, "GetLastError": 2}
 

@@ -356,6 +356,11 @@ pub extern "kernel32" fn GetProcAddress(
     name: [*:0]const u8,
 ) callconv(.winapi) ?*const anyopaque;
 pub extern "kernel32" fn GetProcessHeap() callconv(.winapi) *anyopaque;
+pub extern "kernel32" fn GetProcessWorkingSetSize(
+    process: *anyopaque,
+    least: *usize,
+    most: *usize,
+) callconv(.winapi) Bool;
 pub extern "kernel32" fn GetSystemInfo(info: *SystemInfo) callconv(.winapi) void;
 pub extern "kernel32" fn GlobalMemoryStatusEx(status: *MemoryStatus) callconv(.winapi) Bool;
 pub extern "kernel32" fn HeapAlloc(
@@ -423,6 +428,11 @@ pub extern "kernel32" fn RaiseException(
 ) callconv(.winapi) void;
 pub extern "kernel32" fn RemoveVectoredExceptionHandler(handle: *anyopaque) callconv(.winapi) u32;
 pub extern "kernel32" fn SetLastError(code: u32) callconv(.winapi) void;
+pub extern "kernel32" fn SetProcessWorkingSetSize(
+    process: *anyopaque,
+    least: usize,
+    most: usize,
+) callconv(.winapi) Bool;
 pub extern "kernel32" fn Sleep(milliseconds: u32) callconv(.winapi) void;
 pub extern "kernel32" fn UnmapViewOfFile(base: [*]const u8) callconv(.winapi) Bool;
 pub extern "kernel32" fn VirtualAlloc(
@@ -437,6 +447,7 @@ pub extern "kernel32" fn VirtualQuery(
     region: *Region,
     size: usize,
 ) callconv(.winapi) usize;
+pub extern "kernel32" fn VirtualLock(base: [*]u8, size: usize) callconv(.winapi) Bool;
 pub extern "kernel32" fn VirtualUnlock(base: [*]u8, size: usize) callconv(.winapi) Bool;
 pub extern "kernel32" fn WriteFile(
     file: *anyopaque,

@@ -1,0 +1,450 @@
+//! Brings what is loaded into memory, a window at a time, for as long as nobody has to pay for it.
+//!
+//! The generation is held for the length of a window only, so that writers, reloads and unloads
+//! wait for milliseconds. A window that the system has to read counts towards the rate and the
+//! budget, and is not asked for if there is no room for it without pushing out what is there; one
+//! that is in memory already is mapped and costs nothing.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Deadline = @import("Deadline.zig");
+const Detail = @import("Detail.zig");
+const Dimension = @import("Dimension.zig");
+const Generation = @import("Generation.zig");
+const Progress = @import("Progress.zig");
+
+const Warming = @This();
+const Error = Detail.Error;
+
+/// A huge page; where one begins in the file, so does a window.
+const window_size = 2 << 20;
+
+/// How many windows the system may read ahead of the one that is asked for. What is missing is
+/// looked at before that, or it would seem to have been there.
+const ahead_count = 8;
+
+/// How often whoever asked is told, at least, while the rate is waited for.
+const pause_ns = 100 * std.time.ns_per_ms;
+
+/// Mirrors MEMMGR_WARM_… of the header.
+pub const Stop = enum(u32) {
+    complete = 0,
+    budget = 1,
+    timeout = 2,
+    memory = 3,
+    cancelled = 4,
+    unloaded = 5,
+};
+
+pub const Options = struct {
+    /// Of what has to be read; null: as fast as the device is.
+    bytes_per_second: ?u64 = null,
+    /// Bytes to read at most; null: all of them.
+    budget: ?u64 = null,
+    timeout_ns: ?u64 = null,
+    progress: Progress = .{},
+};
+
+stop: Stop = .complete,
+generation: u64 = 0,
+/// Bytes of the file.
+size: u64 = 0,
+/// Bytes from the file's start that are in memory and mapped, and how many of them were not in
+/// memory before.
+warm: u64 = 0,
+read: u64 = 0,
+/// What `memory` is about.
+limit: os.Limit.Kind = .none,
+
+pub fn run(dimension: *Dimension, owner: u64, options: Options, detail: *Detail) Error!Warming {
+    const deadline: Deadline = .in(options.timeout_ns);
+    const pace: Pace = .{ .bytes_per_second = options.bytes_per_second, .begun_ns = os.nowNs() };
+    var progress = options.progress;
+    var warming: Warming = .{};
+    var ahead: Ahead = .{};
+    warming.stop = while (true) {
+        const before = warming;
+        if (deadline.passed() and before.generation != 0) break .timeout;
+        const stop = warming.step(dimension, owner, options, &ahead, detail) catch |err| switch (err) {
+            error.NotLoaded, error.InvalidAccess => if (before.generation == 0)
+                return err
+            else
+                break .unloaded,
+            else => return err,
+        };
+        // With nothing held, so that whoever is told may unload it.
+        const news = warming.warm - before.warm;
+        if (before.generation == 0) progress.begin(warming.size, detail) catch break .cancelled;
+        if (news > 0) progress.advance(news, detail) catch break .cancelled;
+        if (stop) |why| break why;
+        pace.wait(warming.read, deadline, &progress, detail) catch break .cancelled;
+    };
+    return warming;
+}
+
+/// One window, or what is known before the first. Null: there is more to do.
+fn step(
+    warming: *Warming,
+    dimension: *Dimension,
+    owner: u64,
+    options: Options,
+    ahead: *Ahead,
+    detail: *Detail,
+) Error!?Stop {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    if (warming.generation == 0) {
+        warming.generation = generation.number;
+        warming.size = generation.size;
+        return null;
+    }
+    if (warming.generation != generation.number) return .unloaded;
+
+    const window = generation.placement.part(@intCast(warming.warm), window_size);
+    const missing = try ahead.missing(generation, warming.warm / window_size, detail);
+    if (missing > 0) {
+        if (options.budget) |budget| if (missing > budget -| warming.read) return .budget;
+        if (shortage(missing)) |limit| {
+            warming.limit = limit.kind;
+            return .memory;
+        }
+    }
+    try dimension.bringIn(word.slot, window, detail);
+    warming.read += missing;
+    warming.warm += @min(window.mapped_size, warming.size - warming.warm);
+    return if (warming.warm == warming.size) .complete else null;
+}
+
+/// Bytes that windows lacked when they were looked at.
+const Ahead = struct {
+    bytes: [ahead_count]u64 = undefined,
+    /// Windows looked at.
+    count: u64 = 0,
+
+    /// Of the window with that number, which come one after the other.
+    fn missing(
+        ahead: *Ahead,
+        generation: *const Generation,
+        index: u64,
+        detail: *Detail,
+    ) Error!u64 {
+        const placement = generation.placement;
+        const end = std.math.divCeil(u64, placement.mapped_size, window_size) catch unreachable;
+        while (ahead.count < @min(end, index + ahead_count)) : (ahead.count += 1) {
+            const window = placement.part(@intCast(ahead.count * window_size), window_size);
+            const cached = os.cached(window, generation.path, &detail.code) catch {
+                return detail.refused(0, "cannot ask the system what is in memory");
+            };
+            ahead.bytes[ahead.count % ahead_count] = window.mapped_size - cached;
+        }
+        return ahead.bytes[index % ahead_count];
+    }
+};
+
+/// What there is no room for beside what is in use. A sixteenth of the limit, at most 256 MiB, is
+/// left to everybody else.
+fn shortage(missing: u64) ?os.Limit {
+    const limit = os.memoryToSpare() orelse return null;
+    const reserve = @min(limit.value / 16, 256 << 20);
+    return if (missing +| reserve > limit.left()) limit else null;
+}
+
+/// Keeps what is read to so many bytes per second, on average since it began.
+const Pace = struct {
+    bytes_per_second: ?u64,
+    begun_ns: u64,
+
+    /// Until more may be read, or the deadline.
+    fn wait(
+        pace: *const Pace,
+        read: u64,
+        deadline: Deadline,
+        progress: *Progress,
+        detail: *Detail,
+    ) Error!void {
+        const rate = pace.bytes_per_second orelse return;
+        const seconds = @as(f64, @floatFromInt(read)) / @as(f64, @floatFromInt(rate));
+        const due_ns = pace.begun_ns +| std.math.lossyCast(u64, seconds * std.time.ns_per_s);
+        const end = deadline.earlier(.{ .at_ns = due_ns });
+        while (!end.passed()) {
+            const nobody: std.atomic.Value(u32) = .init(0);
+            os.futexWait(&nobody, 0, end.earlier(.in(pause_ns)).leftNs());
+            try progress.advance(0, detail);
+        }
+    }
+};
+
+const Manager = @import("Manager.zig");
+const TempFile = @import("testing/TempFile.zig");
+const emulated = @import("os/contract.zig").emulated;
+const testing = std.testing;
+const mib = 1 << 20;
+
+/// A dimension with a file of 5 MiB of which nothing is in memory.
+const Fixture = struct {
+    file: TempFile,
+    manager: *Manager,
+    handle: u64,
+    dimension: *Dimension,
+    detail: Detail = .{},
+    /// What the progress function does.
+    hear: *const fn (fixture: *Fixture, done: u64) bool = goOn,
+    told: u64 = 0,
+
+    const size = 5 * mib - 10;
+
+    fn init(fixture: *Fixture) !void {
+        const file: TempFile = try .createSparse(size);
+        errdefer file.deinit();
+        var detail: Detail = .{};
+        const manager = try Manager.open(.{ .dimension_count = 1, .capacity = 6 * mib }, &detail);
+        const dimension = &manager.dimensions()[0];
+        const handle = dimension.owner;
+        try manager.load(dimension, handle, file.path, .{ .format = .raw }, &detail);
+        fixture.* = .{ .file = file, .manager = manager, .handle = handle, .dimension = dimension };
+    }
+
+    fn deinit(fixture: *Fixture) void {
+        os.simulated.clear();
+        fixture.manager.close(fixture.handle, .refuse, 0, &fixture.detail) catch unreachable;
+        fixture.file.deinit();
+    }
+
+    fn warm(fixture: *Fixture, options: Options) Error!Warming {
+        var heard = options;
+        heard.progress = .{ .function = tell, .context = fixture };
+        return fixture.dimension.warm(fixture.handle, heard, &fixture.detail);
+    }
+
+    fn tell(context: ?*anyopaque, done: u64, total: u64) bool {
+        const fixture: *Fixture = @ptrCast(@alignCast(context.?));
+        std.debug.assert(total == size);
+        fixture.told += 1;
+        return fixture.hear(fixture, done);
+    }
+
+    fn goOn(_: *Fixture, _: u64) bool {
+        return true;
+    }
+
+    fn residency(fixture: *Fixture) !Dimension.Residency {
+        return fixture.dimension.residency(fixture.handle, 0, null, &fixture.detail);
+    }
+
+    /// It is as before a call that failed.
+    fn expectUnharmed(fixture: *Fixture) !void {
+        os.simulated.clear();
+        try testing.expectEqual(0, (try fixture.residency()).locked);
+        fixture.detail = .{};
+        const warming = try fixture.warm(.{});
+        try testing.expectEqual(.complete, warming.stop);
+    }
+};
+
+test "R2.5 Warming: what is loaded comes into memory, and comes back after it was evicted" {
+    if (emulated()) return error.SkipZigTest;
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const pages = std.mem.alignForward(u64, Fixture.size, os.pageSize());
+    try testing.expectEqual(0, (try fixture.residency()).use.resident);
+    const first = try fixture.warm(.{});
+    const expected: Warming = .{
+        .generation = fixture.dimension.generations[0].number,
+        .size = Fixture.size,
+        .warm = Fixture.size,
+        .read = pages,
+    };
+    try testing.expectEqual(expected, first);
+    // At the start, and after each window.
+    try testing.expectEqual(1 + 3, fixture.told);
+    const found = try fixture.residency();
+    try testing.expectEqual(pages, found.use.resident);
+    try testing.expectEqual(pages, found.cached);
+    try fixture.dimension.evict(fixture.handle, &fixture.detail);
+    const again = try fixture.warm(.{});
+    try testing.expectEqual(Fixture.size, again.warm);
+    // Where the system tells, it was in its cache all the time.
+    try testing.expect(again.read <= pages);
+}
+
+test "R5.2 Warming: it stops at a budget, and reads nothing that memory has no room for" {
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    // As much again as a sixteenth of it is left to others.
+    for ([_]u64{ 0, 2 * mib }) |size| {
+        os.simulated.leaveMemory(size);
+        const none = try fixture.warm(.{});
+        try testing.expectEqual(.memory, none.stop);
+        try testing.expectEqual(.memory, none.limit);
+        try testing.expectEqual(0, none.read + none.warm);
+    }
+    os.simulated.leaveMemory(3 * mib);
+    const part = try fixture.warm(.{ .budget = 3 * mib });
+    try testing.expectEqual(.budget, part.stop);
+    try testing.expectEqual(2 * mib, part.warm);
+    try testing.expectEqual(2 * mib, part.read);
+    // What is there is not read again, and needs no room.
+    os.simulated.leaveMemory(0);
+    const again = try fixture.warm(.{});
+    try testing.expectEqual(0, again.read);
+    if (!emulated()) try testing.expect(again.warm >= 2 * mib);
+    try fixture.expectUnharmed();
+}
+
+test "Warming: it stops at its timeout, and when whoever is told says so" {
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const late = try fixture.warm(.{ .timeout_ns = 0 });
+    try testing.expectEqual(.timeout, late.stop);
+    try testing.expectEqual(0, late.warm);
+    fixture.hear = struct {
+        fn stop(_: *Fixture, done: u64) bool {
+            return done == 0;
+        }
+    }.stop;
+    const stopped = try fixture.warm(.{});
+    try testing.expectEqual(.cancelled, stopped.stop);
+    try testing.expectEqual(2 * mib, stopped.warm);
+}
+
+test "Warming: it reads no faster than it may, and the timeout ends its waiting" {
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const begun = os.nowNs();
+    const slow = try fixture.warm(.{
+        .bytes_per_second = 20 * mib,
+        .timeout_ns = 60 * std.time.ns_per_ms,
+    });
+    // 2 MiB take 100 ms.
+    try testing.expectEqual(.timeout, slow.stop);
+    try testing.expectEqual(2 * mib, slow.warm);
+    try testing.expect(os.nowNs() - begun >= 60 * std.time.ns_per_ms);
+}
+
+test "R4.5 Warming: who unloads or replaces does not wait, and it says so" {
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const other: TempFile = try .create("abc");
+    defer other.deinit();
+    const Hear = struct {
+        var path: [:0]const u8 = undefined;
+        fn reload(on: *Fixture, done: u64) bool {
+            if (done > 0) on.manager.reload(on.dimension, on.handle, path, .{}, &on.detail) catch
+                unreachable;
+            return true;
+        }
+        fn unload(on: *Fixture, _: u64) bool {
+            if (on.dimension.gate.read().state == .open) on.manager.unload(
+                on.dimension,
+                on.handle,
+                .region,
+                .refuse,
+                0,
+                &on.detail,
+            ) catch unreachable;
+            return true;
+        }
+    };
+    Hear.path = other.path;
+    fixture.hear = Hear.reload;
+    const replaced = try fixture.warm(.{});
+    try testing.expectEqual(.unloaded, replaced.stop);
+    try fixture.manager.reload(
+        fixture.dimension,
+        fixture.handle,
+        fixture.file.path,
+        .{},
+        &fixture.detail,
+    );
+    fixture.hear = Hear.unload;
+    try testing.expectEqual(.unloaded, (try fixture.warm(.{})).stop);
+    fixture.hear = Fixture.goOn;
+    try testing.expectError(error.NotLoaded, fixture.warm(.{}));
+    const refused = fixture.dimension.lockPages(fixture.handle, &fixture.detail);
+    try testing.expectError(error.NotLoaded, refused);
+}
+
+test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothing" {
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const detail = &fixture.detail;
+    os.simulated.failNext(.populate, 5, .{ .after = 1 });
+    try testing.expectError(error.FileAccess, fixture.warm(.{}));
+    try testing.expectEqual(5, detail.code);
+    os.simulated.failNext(.cached, 5, .{});
+    try testing.expectError(error.AllocationRefused, fixture.warm(.{}));
+    try fixture.expectUnharmed();
+    os.simulated.failNext(.lock, 5, .{});
+    try testing.expectError(
+        error.AllocationRefused,
+        fixture.dimension.lockPages(fixture.handle, detail),
+    );
+    try testing.expectEqual(5, detail.code);
+    try fixture.expectUnharmed();
+    for ([_]os.Call{ .memory_use, .cached }) |call| {
+        os.simulated.failNext(call, 5, .{});
+        try testing.expectError(error.AllocationRefused, fixture.residency());
+        try fixture.expectUnharmed();
+    }
+    os.simulated.failNext(.populate, 5, .{});
+    try testing.expectError(error.FileAccess, fixture.dimension.lockPages(fixture.handle, detail));
+    try fixture.expectUnharmed();
+}
+
+test "Warming: locked pages stay when the dimension is evicted, until they are unlocked" {
+    if (emulated()) return error.SkipZigTest;
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const dimension = fixture.dimension;
+    const pages = std.mem.alignForward(u64, Fixture.size, os.pageSize());
+    try dimension.lockPages(fixture.handle, &fixture.detail);
+    try dimension.lockPages(fixture.handle, &fixture.detail);
+    try dimension.evict(fixture.handle, &fixture.detail);
+    const found = try fixture.residency();
+    try testing.expectEqual(pages, found.locked);
+    try testing.expectEqual(pages, found.use.resident);
+    const memory = try fixture.manager.memory(fixture.handle, &fixture.detail);
+    try testing.expectEqual(pages, memory.locked);
+    try dimension.unlockPages(fixture.handle, &fixture.detail);
+    try dimension.unlockPages(fixture.handle, &fixture.detail);
+    try testing.expectEqual(0, (try fixture.residency()).locked);
+    try dimension.evict(fixture.handle, &fixture.detail);
+    // A reload's version is not locked.
+    try dimension.lockPages(fixture.handle, &fixture.detail);
+    const other: TempFile = try .create("abc");
+    defer other.deinit();
+    try fixture.manager.reload(dimension, fixture.handle, other.path, .{}, &fixture.detail);
+    try testing.expectEqual(0, (try fixture.residency()).locked);
+}
+
+test "R3.5 residency is counted in the pages of a range, which must be within the file" {
+    if (emulated()) return error.SkipZigTest;
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    _ = try fixture.warm(.{ .budget = 2 * mib });
+    const dimension = fixture.dimension;
+    const detail = &fixture.detail;
+    const across = try dimension.residency(fixture.handle, 2 * mib - 1, 2, detail);
+    try testing.expectEqual(os.pageSize(), across.use.resident);
+    const empty = try dimension.residency(fixture.handle, Fixture.size, null, detail);
+    try testing.expectEqual(0, empty.length);
+    for ([_][2]u64{ .{ Fixture.size, 1 }, .{ 1, std.math.maxInt(u64) } }) |range| {
+        try testing.expectError(
+            error.OutOfBounds,
+            dimension.residency(fixture.handle, range[0], range[1], detail),
+        );
+    }
+    try testing.expectError(
+        error.OutOfBounds,
+        dimension.residency(fixture.handle, Fixture.size + 1, null, detail),
+    );
+}
