@@ -35,6 +35,7 @@ pub const Operation = enum(u32) {
     grow = 21,
     save = 22,
     verify = 23,
+    scan = 27,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

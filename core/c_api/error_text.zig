@@ -142,6 +142,7 @@ fn verb(operation: Detail.Operation) []const u8 {
         .grow => "grow a pool",
         .save => "save",
         .verify => "verify",
+        .scan => "scan",
     };
 }
 

@@ -113,7 +113,7 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         else
             try writer.print("refusing {d} bytes", .{event.bytes}),
         .save => try writer.print("saved {d} bytes", .{event.bytes}),
-        .none, .find, .acquire, .release, .write, .stats, .log, .verify => {
+        .none, .find, .acquire, .release, .write, .stats, .log, .verify, .scan => {
             try writer.writeAll(@tagName(event.operation));
         },
     }

@@ -30,6 +30,7 @@ fn sizeFirst(comptime T: type) u32 {
         types.Array => 296,
         types.VerifyOptions => 48,
         types.Verification => 96,
+        types.ScanOptions => 24,
         else => @compileError("not a sized struct: " ++ @typeName(T)),
     };
 }
