@@ -16,13 +16,15 @@ const instructions = @import("scan/instructions.zig");
 
 const Scan = @This();
 const Error = Detail.Error;
+const streams = instructions.streams;
 
 pub const Instructions = instructions.Instructions;
 
-/// Bytes between two looks at the progress.
+/// Bytes between two looks at the progress. Its rows are read in streams, each of which is long
+/// enough for the processor to read ahead of it.
 const chunk_size = 1 << 20;
-/// Rows of which the scores are kept for a moment.
-const block_rows = 256;
+/// Rows of each stream of which the scores are kept for a moment.
+const block_rows = 128;
 
 pub const Options = struct {
     /// Null: the only layer there is.
@@ -110,12 +112,34 @@ fn find(layers: *const Layers, name: ?[]const u8, detail: *Detail) Error!*const 
 }
 
 fn offer(scan: *const Scan, best: *Best, first: u64, count: usize) void {
-    var scores: [block_rows]f32 = undefined;
+    const part = count / streams;
     var at: usize = 0;
-    while (at < count) : (at += block_rows) {
-        const block = scores[0..@min(block_rows, count - at)];
-        const rows = scan.bytes.ptr + (first + at) * scan.row_size;
-        scan.kernel(rows, block.len, scan.query.len, scan.query.ptr, block.ptr);
-        best.offer(first + at, block);
+    while (at < part) : (at += block_rows) {
+        scan.offerBlock(best, first + at, part, @min(block_rows, part - at), streams);
+    }
+    for (streams * part..count) |row| scan.offerBlock(best, first + row, 0, 1, 1);
+}
+
+/// Rows of which `distance` others stand between the first one of a stream and that of the next.
+fn offerBlock(
+    scan: *const Scan,
+    best: *Best,
+    first: u64,
+    distance: usize,
+    count: usize,
+    used: usize,
+) void {
+    var scores: [streams * block_rows]f32 = undefined;
+    const rows = scan.bytes.ptr + first * scan.row_size;
+    scan.kernel(
+        rows,
+        distance * scan.row_size,
+        count,
+        scan.query.len,
+        scan.query.ptr,
+        &scores,
+    );
+    for (0..used) |stream| {
+        best.offer(first + stream * distance, scores[stream * count ..][0..count]);
     }
 }

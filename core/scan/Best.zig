@@ -26,7 +26,7 @@ const Candidate = struct {
     }
 };
 
-/// Rows that follow each other, after all that were offered before.
+/// Rows that follow each other.
 pub fn offer(best: *Best, first_row: u64, scores: []const f32) void {
     if (best.rows.len == 0) return;
     const group = 8;
@@ -43,7 +43,7 @@ pub fn offer(best: *Best, first_row: u64, scores: []const f32) void {
 inline fn turnsAway(best: *const Best, comptime count: usize, scores: @Vector(count, f32)) bool {
     if (best.count < best.rows.len) return false;
     // Of what is no number this is false.
-    return @reduce(.And, scores <= @as(@Vector(count, f32), @splat(best.scores[0])));
+    return @reduce(.And, scores < @as(@Vector(count, f32), @splat(best.scores[0])));
 }
 
 fn offerOne(best: *Best, candidate: Candidate) void {

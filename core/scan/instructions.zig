@@ -11,6 +11,7 @@ const dtypes = @import("../dtype.zig");
 const kernels = @import("kernels.zig");
 
 pub const Kernel = kernels.Kernel;
+pub const streams = kernels.streams;
 
 /// Mirrors MEMMGR_INSTRUCTIONS_… of the header, from old to new.
 pub const Instructions = enum(u32) { auto = 0, baseline = 1, avx2 = 2, avx512 = 3 };
