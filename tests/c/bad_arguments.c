@@ -15,6 +15,8 @@ enum { EMPTY, LOADED, WRITABLE, DIMENSIONS };
 static memmgr_manager *manager;
 static const char *raw_file, *layers_file, *writable_file;
 
+static const float query[3];
+
 static memmgr_manager *open_manager(void)
 {
     memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
@@ -77,6 +79,8 @@ CALL(memory_get, memmgr_memory memory = MEMMGR_MEMORY_INIT,
      memmgr_memory_get(handle, MEMMGR_NONE, &memory, e))
 CALL(holders_get, size_t count, memmgr_holders_get(handle, MEMMGR_NONE, NULL, 0, &count, e))
 CALL(dump_json, size_t length, memmgr_dump_json(handle, NULL, 0, &length, e))
+CALL(scan_topk, uint64_t row; float score; size_t count,
+     memmgr_scan_topk(handle, LOADED, "a", query, 3, 1, NULL, &row, &score, &count, e))
 /* The last two know views and writes, not managers. */
 CALL(view_release, memmgr_view view = MEMMGR_VIEW_INIT, memmgr_view_release(handle, &view, e))
 CALL(write_end, memmgr_write writer = MEMMGR_WRITE_INIT, memmgr_write_end(handle, &writer, e))
@@ -105,6 +109,7 @@ static const struct {
     { "memory_get", call_memory_get },
     { "holders_get", call_holders_get },
     { "dump_json", call_dump_json },
+    { "scan_topk", call_scan_topk },
     { "view_release", call_view_release },
     { "write_end", call_write_end },
 };
@@ -345,6 +350,13 @@ static memmgr_status use_memory(void *at)
     return memmgr_memory_get(manager, LOADED, (memmgr_memory *)at, &error);
 }
 
+static memmgr_status use_scan_options(void *at)
+{
+    size_t count;
+    return memmgr_scan_topk(manager, LOADED, "a", query, 3, 0, (const memmgr_scan_options *)at,
+                            NULL, NULL, &count, &error);
+}
+
 static const struct {
     const char *name;
     uint32_t size;
@@ -363,6 +375,7 @@ static const struct {
     { "memmgr_stats", sizeof(memmgr_stats), 0, use_stats },
     { "memmgr_dimension_stats", sizeof(memmgr_dimension_stats), 0, use_dimension_stats },
     { "memmgr_memory", sizeof(memmgr_memory), 0, use_memory },
+    { "memmgr_scan_options", sizeof(memmgr_scan_options), 1, use_scan_options },
 };
 
 /* The struct, and behind it 64 bytes of which the last has a value. */
