@@ -1198,6 +1198,13 @@ MEMMGR_API memmgr_status memmgr_scan_topk(memmgr_manager *manager, uint32_t dime
                                           float *scores_out, size_t *count_out,
                                           memmgr_error *error);
 
+/* Asks the system to read what is loaded, and does not wait for it: for the dimension that comes
+ * next, while this one is worked on. A hint.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
+ * Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_scan_ahead(memmgr_manager *manager, uint32_t dimension,
+                                           memmgr_error *error);
+
 #ifdef __cplusplus
 }
 #endif

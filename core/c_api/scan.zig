@@ -62,3 +62,18 @@ fn topk(
     core.progress = listener.progress();
     out.* = try target.manager.scan(dimension, target.handle, core.*, &call.detail);
 }
+
+pub fn memmgr_scan_ahead(
+    manager: ?*types.Manager,
+    dimension: u32,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    var call: Call = .begin(.scan, error_out);
+    return call.end(ahead(&call, manager, dimension));
+}
+
+fn ahead(call: *Call, manager: ?*types.Manager, index: u32) Call.Error!void {
+    const target = try call.open(manager);
+    const dimension = try call.dimension(target, index);
+    try dimension.readAhead(target.handle, &call.detail);
+}

@@ -127,6 +127,7 @@ pub fn Backend(comptime native: type) type {
         pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;
         pub const unreserveArena = native.unreserveArena;
+        pub const readAhead = native.readAhead;
         pub const evict = native.evict;
         pub const close = native.close;
         pub const remove = native.remove;

@@ -81,6 +81,7 @@ CALL(holders_get, size_t count, memmgr_holders_get(handle, MEMMGR_NONE, NULL, 0,
 CALL(dump_json, size_t length, memmgr_dump_json(handle, NULL, 0, &length, e))
 CALL(scan_topk, uint64_t row; float score; size_t count,
      memmgr_scan_topk(handle, LOADED, "a", query, 3, 1, NULL, &row, &score, &count, e))
+CALL(scan_ahead, , memmgr_scan_ahead(handle, LOADED, e))
 /* The last two know views and writes, not managers. */
 CALL(view_release, memmgr_view view = MEMMGR_VIEW_INIT, memmgr_view_release(handle, &view, e))
 CALL(write_end, memmgr_write writer = MEMMGR_WRITE_INIT, memmgr_write_end(handle, &writer, e))
@@ -110,6 +111,7 @@ static const struct {
     { "holders_get", call_holders_get },
     { "dump_json", call_dump_json },
     { "scan_topk", call_scan_topk },
+    { "scan_ahead", call_scan_ahead },
     { "view_release", call_view_release },
     { "write_end", call_write_end },
 };

@@ -539,6 +539,21 @@ static void faulted(void)
     unload(0);
 }
 
+/* A hint changes nothing that can be seen, and is refused where there is nothing to read. */
+static void read_ahead(void)
+{
+    float score = 0;
+    snapshot before;
+    FAILS(NOT_LOADED, memmgr_scan_ahead(manager, 0, &error));
+    FAILS(UNKNOWN_DIMENSION, memmgr_scan_ahead(manager, 3, &error));
+    OK(memmgr_dimension_load(manager, 0, big_file("ahead.safetensors", 5), NULL, &error));
+    before = snapshot_take(manager);
+    OK(memmgr_scan_ahead(manager, 0, &error));
+    UNCHANGED(before);
+    EQUAL(MEMMGR_OK, scan_big(NULL, NULL, &score));
+    CHECK(score == 5);
+}
+
 int main(void)
 {
     test.set_up = set_up;
@@ -555,5 +570,6 @@ int main(void)
     RUN(cancelled);
     RUN(held_and_reloaded);
     RUN(faulted);
+    RUN(read_ahead);
     return test_end();
 }

@@ -43,6 +43,7 @@ from ._manager import DimensionSpec, Manager
 from ._native import lib as _lib
 from ._pool import Block
 from ._save import save
+from ._scan import Best
 from ._stats import (
     Capabilities,
     DimensionStats,
@@ -60,6 +61,7 @@ from ._writer import Writer
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
+    "Best",
     "Block",
     "CancelledError",
     "Capabilities",

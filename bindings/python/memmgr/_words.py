@@ -35,6 +35,12 @@ ON_VIEWS = {
     "wait": lib.MEMMGR_ON_VIEWS_WAIT,
     "defer": lib.MEMMGR_ON_VIEWS_DEFER,
 }
+INSTRUCTIONS = {
+    "auto": lib.MEMMGR_INSTRUCTIONS_AUTO,
+    "baseline": lib.MEMMGR_INSTRUCTIONS_BASELINE,
+    "avx2": lib.MEMMGR_INSTRUCTIONS_AVX2,
+    "avx512": lib.MEMMGR_INSTRUCTIONS_AVX512,
+}
 # The header gives these two numbers no names.
 CODES = {"errno": 1, "GetLastError": 2}
 
