@@ -185,21 +185,15 @@ fn addLibrary(
         .name = if (windows and linkage == .static) "memmgr_static" else "memmgr",
         .linkage = linkage,
         .version = std.SemanticVersion.parse(package.version) catch unreachable,
-        .root_module = b.createModule(.{
-            .root_source_file = b.path("core/libmemmgr.zig"),
-            .target = target,
-            .optimize = .fast,
-            .strip = true,
-            .pic = true,
-            // Calls of a few instructions would spend an eighth of them on it.
-            .omit_frame_pointer = true,
-            // Its helper would be an undefined symbol for a C linker.
-            .stack_check = false,
-            .link_libc = !windows,
-        }),
+        .root_module = createFastModule(b, b.path("core/libmemmgr.zig"), target),
     });
+    library.root_module.link_libc = !windows;
     library.installHeader(b.path("include/memmgr.h"), "memmgr.h");
     library.installHeader(b.path("include/memmgr.hpp"), "memmgr.hpp");
+    if (target.result.cpu.arch == .x86_64) {
+        addKernels(b, library.root_module, "kernels_avx2", &features_avx2);
+        addKernels(b, library.root_module, "kernels_avx512", &(features_avx2 ++ features_avx512));
+    }
     return library;
 }
 
@@ -237,6 +231,46 @@ fn readHeader(b: *std.Build) []const u8 {
     defer dir.close(io);
     return dir.readFileAlloc(io, "memmgr.h", b.allocator, .unlimited) catch
         @panic("no file include/memmgr.h");
+}
+
+fn createFastModule(
+    b: *std.Build,
+    file: std.Build.LazyPath,
+    target: std.Build.ResolvedTarget,
+) *std.Build.Module {
+    return b.createModule(.{
+        .root_source_file = file,
+        .target = target,
+        .optimize = .fast,
+        .strip = true,
+        .pic = true,
+        // Calls of a few instructions would spend an eighth of them on it.
+        .omit_frame_pointer = true,
+        // Its helper would be an undefined symbol for a C linker.
+        .stack_check = false,
+    });
+}
+
+// What core/scan/instructions.zig asks the processor for.
+const features_avx2 = [_]std.Target.x86.Feature{ .avx2, .fma, .f16c };
+const features_avx512 = [_]std.Target.x86.Feature{ .avx512f, .avx512dq, .avx512bw, .avx512vl };
+
+/// The scan's kernels once more, for processors that have these features: a module of its own, so
+/// that no other code is compiled for them.
+fn addKernels(
+    b: *std.Build,
+    library: *std.Build.Module,
+    name: []const u8,
+    features: []const std.Target.x86.Feature,
+) void {
+    var query = library.resolved_target.?.query;
+    for (features) |feature| query.cpu_features_add.addFeature(@backingInt(feature));
+    // A file is part of one module only.
+    const copy = b.addWriteFiles().addCopyFile(
+        b.path("core/scan/kernels.zig"),
+        b.fmt("{s}.zig", .{name}),
+    );
+    library.addImport(name, createFastModule(b, copy, b.resolveTargetQuery(query)));
 }
 
 /// A pkg-config file that goes where its folder goes.

@@ -25,6 +25,7 @@ import drawing
 import gate
 import load
 import pool
+import scan
 from figures import Section, number, table
 
 HERE = Path(__file__).parent
@@ -100,6 +101,7 @@ def main() -> int:
             *gate.measure(prefix, short=short),
             *pool.measure(prefix, short=short),
             *load.measure(prefix, short=short),
+            *scan.measure(prefix, short=short),
             counter_section(prefix),
         ]
     for section in sections:

@@ -39,6 +39,7 @@ pub const Operation = enum(u32) {
     warm = 25,
     lock = 26,
     unlock = 27,
+    scan = 28,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

@@ -1277,6 +1277,13 @@ fn isLocked(dimension: *Dimension, generation: *const Generation) bool {
     return generation.locked;
 }
 
+/// Has its file read while the caller goes on.
+pub fn readAhead(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    os.readAhead(dimension.inside(word).placement);
+}
+
 /// Keeps the current generation where it is without waiting for a writer: it is counted as a view
 /// is. To be left with `leave`.
 pub fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {

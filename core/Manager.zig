@@ -20,6 +20,7 @@ const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
 const Pool = @import("Pool.zig");
 const Saver = @import("Saver.zig");
+const Scan = @import("Scan.zig");
 const Tracker = @import("Tracker.zig");
 const Verification = @import("Verification.zig");
 
@@ -582,6 +583,19 @@ pub fn save(
     const guard = &dimension.guards[word.slot];
     try Saver.saveGeneration(path, generation, guard, options, detail);
     dimension.log(.save, generation.size, path);
+}
+
+/// Fills the room of the options with the best rows of a layer; returns how many there are.
+pub fn scan(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    options: Scan.Options,
+    detail: *Detail,
+) Error!usize {
+    const word = try manager.enter(dimension, handle, detail);
+    defer dimension.leave(&manager.counters, dimension.index, word.slot);
+    return Scan.run(dimension.inside(word), &dimension.guards[word.slot], options, detail);
 }
 
 /// What has become of the file that a dimension was loaded from.

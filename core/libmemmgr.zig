@@ -13,6 +13,7 @@ const manager = @import("c_api/manager.zig");
 const pool = @import("c_api/pool.zig");
 const residency = @import("c_api/residency.zig");
 const save = @import("c_api/save.zig");
+const scan = @import("c_api/scan.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
 const verify = @import("c_api/verify.zig");
@@ -35,9 +36,15 @@ pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
 pub const shims = .{
-    capabilities, dimension, failure, log, manager, pool, residency, save, stats, status, verify,
-    view,         write,
+    capabilities, dimension, failure, log, manager, pool, residency, save, scan, stats, status,
+    verify,       view,      write,
 };
+
+/// The scan's kernels for newer processors, which are modules of build.zig's: AVX2, AVX-512.
+pub const wider_kernels = if (@import("root") == @This() and builtin.cpu.arch == .x86_64)
+    .{ @import("kernels_avx2"), @import("kernels_avx512") }
+else
+    null;
 
 comptime {
     for (shims) |shim| {
@@ -61,6 +68,7 @@ test {
     _ = pool;
     _ = residency;
     _ = save;
+    _ = scan;
     _ = stats;
     _ = status;
     _ = verify;

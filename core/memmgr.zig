@@ -19,6 +19,7 @@ pub const MappedFiles = @import("MappedFiles.zig");
 pub const Pool = @import("Pool.zig");
 pub const Progress = @import("Progress.zig");
 pub const Saver = @import("Saver.zig");
+pub const Scan = @import("Scan.zig");
 pub const Tracker = @import("Tracker.zig");
 pub const Verification = @import("Verification.zig");
 pub const Warming = @import("Warming.zig");
@@ -48,6 +49,7 @@ test {
     _ = Pool;
     _ = Progress;
     _ = Saver;
+    _ = Scan;
     _ = Tracker;
     _ = Verification;
     _ = Warming;
@@ -60,6 +62,9 @@ test {
     _ = @import("libmemmgr.zig");
     _ = @import("pool/size_classes.zig");
     _ = @import("testing/failures.zig");
+    _ = @import("scan/Best.zig");
+    _ = @import("scan/instructions.zig");
+    _ = @import("scan/kernels.zig");
     _ = @import("testing/pool.zig");
     _ = @import("testing/stress.zig");
 }

@@ -303,6 +303,8 @@ pub const populate: fn (placement: Placement, for_write: bool, code: *i64) Error
 /// Writes changed pages to the file and waits until the device has them. Without effect on what
 /// has no file to write to.
 pub const flush: fn (placement: Placement, code: *i64) Error!void = backend.flush;
+/// Asks for what stands in the file of a placement to be read, and does not wait for it; a hint.
+pub const readAhead: fn (placement: Placement) void = backend.readAhead;
 /// Drops pages from resident memory without changing what a reader sees; a hint. Not for pages
 /// that are locked.
 pub const evict: fn (placement: Placement) void = backend.evict;

@@ -184,7 +184,8 @@ enum {
     MEMMGR_OPERATION_INJECT = 24,
     MEMMGR_OPERATION_WARM = 25,
     MEMMGR_OPERATION_LOCK = 26,
-    MEMMGR_OPERATION_UNLOCK = 27
+    MEMMGR_OPERATION_UNLOCK = 27,
+    MEMMGR_OPERATION_SCAN = 28
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -1376,6 +1377,62 @@ MEMMGR_API memmgr_status memmgr_residency_get(memmgr_manager *manager, uint32_t 
                                               uint64_t offset, uint64_t length,
                                               memmgr_residency *residency_out,
                                               memmgr_error *error);
+
+/* ==== Scan ================================================================================== */
+
+/* What a scan computes with. Each rounds in another way, and so may score the last digits
+ * differently; each has the same scores on every processor that has it. */
+enum {
+    /* The newest that this processor has. */
+    MEMMGR_INSTRUCTIONS_AUTO = 0,
+    /* What all processors of the architecture have: SSE2, or NEON. */
+    MEMMGR_INSTRUCTIONS_BASELINE = 1,
+    /* AVX2, FMA and F16C. */
+    MEMMGR_INSTRUCTIONS_AVX2 = 2,
+    /* AVX-512: F, DQ, BW and VL. */
+    MEMMGR_INSTRUCTIONS_AVX512 = 3
+};
+
+typedef struct memmgr_scan_options {
+    uint32_t struct_size;
+    /* MEMMGR_INSTRUCTIONS_…; INVALID_ARGUMENT if this processor has not got them. */
+    uint32_t instructions;
+    /* NULL: nobody is told. Told of bytes, about a MiB at a time. */
+    memmgr_progress_function progress;
+    void *user;
+} memmgr_scan_options;
+
+#define MEMMGR_SCAN_OPTIONS_INIT { sizeof(memmgr_scan_options), 0, NULL, NULL }
+
+/* Finds the k rows of a layer that have the largest dot products with a query, in one pass over its
+ * bytes and without memory of its own. The layer has two axes and the order MEMMGR_ORDER_C; its
+ * elements are F32, F16, BF16 or I8, and are multiplied and added as F32, in an order that is the
+ * same for every row. The dimension is held as by a view meanwhile: writers wait, readers and
+ * reloads do not.
+ * layer: its name; NULL if it is the only one. query: query_length floats, as many as a row has
+ * elements.
+ * rows_out, scores_out: room for k each, or for as many as there are rows. The best row comes first;
+ * of rows with one score, that of the lower index; and last come those whose score is no number.
+ * count_out: how many there are, the smaller of k and the layer's rows. What stands in the room
+ * beyond that, and all of it after a failure, is undefined.
+ * options: NULL for all defaults.
+ * Threads: any. Cost: reading the layer. Errors: INVALID_ARGUMENT (also: a layer or a query of
+ * another shape or type), INVALID_ACCESS, UNKNOWN_DIMENSION, UNKNOWN_LAYER (also: none is named, and
+ * there is not exactly one), NOT_LOADED, WAIT_TIMEOUT, VIEWS_HELD (as memmgr_view_acquire),
+ * CANCELLED, FAULTED. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_scan_topk(memmgr_manager *manager, uint32_t dimension,
+                                          const char *layer, const float *query,
+                                          size_t query_length, size_t k,
+                                          const memmgr_scan_options *options, uint64_t *rows_out,
+                                          float *scores_out, size_t *count_out,
+                                          memmgr_error *error);
+
+/* Asks the system to read what is loaded, and does not wait for it: for the dimension that comes
+ * next, while this one is worked on. A hint.
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, FAULTED.
+ * Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_scan_ahead(memmgr_manager *manager, uint32_t dimension,
+                                           memmgr_error *error);
 
 #ifdef __cplusplus
 }

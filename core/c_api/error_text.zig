@@ -158,6 +158,7 @@ fn verb(operation: Detail.Operation) []const u8 {
         .warm => "warm",
         .lock => "lock the pages",
         .unlock => "unlock the pages",
+        .scan => "scan",
     };
 }
 

@@ -34,6 +34,7 @@ fn sizeFirst(comptime T: type) u32 {
         types.WarmOptions => 48,
         types.Warming => 48,
         types.Residency => 64,
+        types.ScanOptions => 24,
         else => @compileError("not a sized struct: " ++ @typeName(T)),
     };
 }

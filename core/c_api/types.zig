@@ -10,6 +10,7 @@ const Detail = @import("../Detail.zig");
 const Dimension = @import("../Dimension.zig");
 const Generation = @import("../Generation.zig");
 const Layers = @import("../Layers.zig");
+const Scan = @import("../Scan.zig");
 const Changes = @import("../Verification.zig").Changes;
 const Stop = @import("../Warming.zig").Stop;
 const dtype = @import("../dtype.zig");
@@ -456,4 +457,15 @@ pub const Residency = extern struct {
     cached: u64 = 0,
     huge: u64 = 0,
     locked: u64 = 0,
+};
+
+/// C: MEMMGR_INSTRUCTIONS_…
+pub const Instructions = Scan.Instructions;
+
+/// C: memmgr_scan_options
+pub const ScanOptions = extern struct {
+    struct_size: u32 = @sizeOf(ScanOptions),
+    instructions: u32 = 0,
+    progress: ?*const ProgressFunction = null,
+    user: ?*anyopaque = null,
 };

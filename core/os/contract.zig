@@ -273,7 +273,7 @@ test "permanent memory is zero, writable and aligned" {
     @memset(memory, 1);
 }
 
-test "populating and evicting change no byte" {
+test "reading ahead, populating and evicting change no byte" {
     const room: Room = try .init();
     defer room.deinit();
     const size = 3 * os.pageSize() - 9;
@@ -286,6 +286,7 @@ test "populating and evicting change no byte" {
         if (sharing == .shared_write and emulated()) continue;
         for ([_]bool{ false, true }) |for_write| {
             const placement = try place(room.slots[0], file.path, size, sharing);
+            os.readAhead(placement);
             try os.populate(placement, for_write, &code);
             const mapped = room.slots[0].base[0..size];
             try testing.expectEqualSlices(u8, bytes, mapped);
@@ -297,6 +298,7 @@ test "populating and evicting change no byte" {
         }
     }
     const placement = try os.commit(room.slots[1], size, &code);
+    os.readAhead(placement);
     try os.populate(placement, false, &code);
     try os.populate(placement, true, &code);
     @memcpy(room.slots[1].base, bytes);

@@ -208,6 +208,8 @@ pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!v
     posix.touch(placement, for_write and placement.writable());
 }
 
+pub const readAhead = posix.readAhead;
+
 pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
     const file = placement.flush_file orelse return;
     try posix.sync(placement, code);

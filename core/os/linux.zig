@@ -447,6 +447,8 @@ pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!v
     };
 }
 
+pub const readAhead = posix.readAhead;
+
 pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
     if (placement.sharing == .shared_write) try posix.sync(placement, code);
 }

@@ -289,6 +289,13 @@ pub fn advise(base: [*]u8, size: usize, advice: c_int, code: *i64) os.Error!void
     }
 }
 
+pub fn readAhead(placement: os.Placement) void {
+    if (placement.sharing == null) return;
+    var ignored: i64 = 0;
+    const advice = std.posix.MADV.WILLNEED;
+    advise(placement.slot.base, placement.mapped_size, advice, &ignored) catch {};
+}
+
 /// Brings pages in by reading, or by reading and writing back, one byte of each. Another thread's
 /// write to the same byte must not be lost, so that the writing is one atomic step.
 pub fn touch(placement: os.Placement, write: bool) void {

@@ -191,6 +191,7 @@ pub fn Backend(comptime native: type) type {
         pub const unreserveArena = native.unreserveArena;
         pub const readFirstHugePage = native.readFirstHugePage;
         pub const preferHugePages = native.preferHugePages;
+        pub const readAhead = native.readAhead;
         pub const evict = native.evict;
         pub const unlock = native.unlock;
         pub const close = native.close;

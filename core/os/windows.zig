@@ -641,17 +641,26 @@ pub fn readFirstHugePage(_: File, _: u64) void {}
 /// makes a page writable is one atomic step. It compares, since compilers drop the atomic addition
 /// of nothing; where the byte differs by then, another thread has made the page writable.
 pub fn populate(placement: Placement, for_write: bool, _: *i64) Error!void {
+    prefetch(placement);
     const pages = placement.slot.base[0..placement.mapped_size];
-    if (Machine.get().prefetch) |prefetch| {
-        const range: win.MemoryRange = .{ .base = pages.ptr, .size = pages.len };
-        _ = prefetch(win.this_process, 1, &range, 0);
-    }
     const writes = for_write and placement.writable();
     var offset: usize = 0;
     while (offset < pages.len) : (offset += pageSize()) {
         const byte = @as(*volatile u8, &pages[offset]).*;
         if (writes) _ = @cmpxchgStrong(u8, &pages[offset], byte, byte, .monotonic, .monotonic);
     }
+}
+
+pub fn readAhead(placement: Placement) void {
+    if (placement.sharing != null) prefetch(placement);
+}
+
+/// Begins to read; the older systems wait to be asked page by page.
+fn prefetch(placement: Placement) void {
+    const call = Machine.get().prefetch orelse return;
+    const base = placement.slot.base;
+    const range: win.MemoryRange = .{ .base = base, .size = placement.mapped_size };
+    _ = call(win.this_process, 1, &range, 0);
 }
 
 /// The view's pages go to the system's cache of the file, and that to the device.

@@ -27,6 +27,7 @@ const manager = @import("../c_api/manager.zig");
 const pool = @import("../c_api/pool.zig");
 const residency = @import("../c_api/residency.zig");
 const save = @import("../c_api/save.zig");
+const scan = @import("../c_api/scan.zig");
 const stats = @import("../c_api/stats.zig");
 const status = @import("../c_api/status.zig");
 const verify = @import("../c_api/verify.zig");
@@ -126,11 +127,11 @@ const Files = struct {
 
 const array_bytes: [64]u8 = @splat(7);
 const array_data: types.Array = .{
-    .dtype = @backingInt(types.Dtype.u8),
-    .rank = 1,
+    .dtype = @backingInt(types.Dtype.i8),
+    .rank = 2,
     .name = "data",
     .data = &array_bytes,
-    .shape = .{64} ++ @as([types.rank_max - 1]u64, @splat(0)),
+    .shape = .{ 8, 8 } ++ @as([types.rank_max - 2]u64, @splat(0)),
 };
 
 const World = struct {
@@ -320,6 +321,8 @@ const cases = [_]Case{
     .{ .name = "memmgr_dimension_lock", .run = run.lock },
     .{ .name = "memmgr_dimension_unlock", .run = run.unlock, .before = run.lock, .quiet = true },
     .{ .name = "memmgr_residency_get", .run = run.residencyGet },
+    .{ .name = "memmgr_scan_topk", .run = run.scanTopk, .quiet = true },
+    .{ .name = "memmgr_scan_ahead", .run = run.scanAhead, .quiet = true },
     .{ .name = "memmgr_failure_inject", .run = run.inject, .quiet = true },
     .{ .name = "memmgr_failure_count", .run = run.injected, .quiet = true },
     .{ .name = "memmgr_failure_clear", .run = run.clear, .quiet = true },
@@ -725,6 +728,30 @@ const run = struct {
         var out: types.Residency = .{};
         const index = at(.loaded);
         return residency.memmgr_residency_get(world.manager, index, 0, 0, &out, &world.err);
+    }
+
+    fn scanTopk(world: *World) i32 {
+        const query: [8]f32 = @splat(1);
+        var rows: [1]u64 = undefined;
+        var scores: [1]f32 = undefined;
+        var count: usize = undefined;
+        return scan.memmgr_scan_topk(
+            world.manager,
+            at(.loaded),
+            null,
+            &query,
+            query.len,
+            1,
+            null,
+            &rows,
+            &scores,
+            &count,
+            &world.err,
+        );
+    }
+
+    fn scanAhead(world: *World) i32 {
+        return scan.memmgr_scan_ahead(world.manager, at(.loaded), &world.err);
     }
 
     /// In the middle of a count, it begins one of a kind that nothing here makes.

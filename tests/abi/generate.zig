@@ -143,6 +143,7 @@ fn cName(comptime T: type) []const u8 {
         u64 => "uint64_t",
         i64 => "int64_t",
         usize => "size_t",
+        f32 => "float",
         anyopaque => "void",
         else => switch (@typeInfo(T)) {
             .optional => |optional| cName(optional.child),

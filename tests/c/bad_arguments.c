@@ -15,6 +15,8 @@ enum { EMPTY, LOADED, WRITABLE, DIMENSIONS };
 static memmgr_manager *manager;
 static const char *raw_file, *layers_file, *writable_file;
 
+static const float query[3];
+
 static memmgr_manager *open_manager(void)
 {
     memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
@@ -83,6 +85,9 @@ CALL(memory_get, memmgr_memory memory = MEMMGR_MEMORY_INIT,
      memmgr_memory_get(handle, MEMMGR_NONE, &memory, e))
 CALL(holders_get, size_t count, memmgr_holders_get(handle, MEMMGR_NONE, NULL, 0, &count, e))
 CALL(dump_json, size_t length, memmgr_dump_json(handle, NULL, 0, &length, e))
+CALL(scan_topk, uint64_t row; float score; size_t count,
+     memmgr_scan_topk(handle, LOADED, "a", query, 3, 1, NULL, &row, &score, &count, e))
+CALL(scan_ahead, , memmgr_scan_ahead(handle, LOADED, e))
 /* The last two know views and writes, not managers. */
 CALL(view_release, memmgr_view view = MEMMGR_VIEW_INIT, memmgr_view_release(handle, &view, e))
 CALL(write_end, memmgr_write writer = MEMMGR_WRITE_INIT, memmgr_write_end(handle, &writer, e))
@@ -115,6 +120,8 @@ static const struct {
     { "memory_get", call_memory_get },
     { "holders_get", call_holders_get },
     { "dump_json", call_dump_json },
+    { "scan_topk", call_scan_topk },
+    { "scan_ahead", call_scan_ahead },
     { "view_release", call_view_release },
     { "write_end", call_write_end },
 };
@@ -368,6 +375,8 @@ static memmgr_status use_failure(void *at)
     status = memmgr_failure_inject(failure, &error);
     OK(memmgr_failure_clear(0, &error));
     return status;
+}
+
 static memmgr_status use_warm_options(void *at)
 {
     memmgr_warming warming = MEMMGR_WARMING_INIT;
@@ -382,6 +391,13 @@ static memmgr_status use_warming(void *at)
 static memmgr_status use_residency(void *at)
 {
     return memmgr_residency_get(manager, LOADED, 0, 0, (memmgr_residency *)at, &error);
+}
+
+static memmgr_status use_scan_options(void *at)
+{
+    size_t count;
+    return memmgr_scan_topk(manager, LOADED, "a", query, 3, 0, (const memmgr_scan_options *)at,
+                            NULL, NULL, &count, &error);
 }
 
 static const struct {
@@ -406,6 +422,7 @@ static const struct {
     { "memmgr_warm_options", sizeof(memmgr_warm_options), 1, use_warm_options },
     { "memmgr_warming", sizeof(memmgr_warming), 0, use_warming },
     { "memmgr_residency", sizeof(memmgr_residency), 0, use_residency },
+    { "memmgr_scan_options", sizeof(memmgr_scan_options), 1, use_scan_options },
 };
 
 /* The struct, and behind it 64 bytes of which the last has a value. */

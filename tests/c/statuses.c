@@ -370,8 +370,9 @@ static void names(void)
         CHECK((strcmp(memmgr_status_name(status), "unknown") != 0) == known);
     }
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_GROW), "grow") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_INJECT), "inject") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_INJECT + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY), "verify") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_SCAN), "scan") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_SCAN + 1), "unknown") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_NONE), "unknown") == 0);
 }
 

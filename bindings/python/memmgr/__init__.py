@@ -44,6 +44,7 @@ from ._native import lib as _lib
 from ._pool import Block
 from ._residency import Residency, Warming
 from ._save import save
+from ._scan import Best
 from ._stats import (
     Capabilities,
     DimensionStats,
@@ -61,6 +62,7 @@ from ._writer import Writer
 __all__ = [
     "AllocationError",
     "AlreadyLoadedError",
+    "Best",
     "Block",
     "CancelledError",
     "Capabilities",

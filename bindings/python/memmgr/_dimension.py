@@ -36,6 +36,8 @@ from ._progress import Listener, Progress
 from ._residency import Residency, Warming
 from ._save import run as _save
 from ._sizes import parse_size
+from ._scan import Instructions, as_query
+from ._scan import topk as _topk
 from ._stats import DimensionStats, Memory
 from ._verify import Verification
 from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
@@ -215,6 +217,36 @@ class Dimension:
 
     def __contains__(self, name: object) -> bool:
         return name in self.layers
+
+    def topk(
+        self,
+        query: npt.ArrayLike,
+        k: int,
+        *,
+        layer: str | None = None,
+        instructions: Instructions = "auto",
+        progress: Progress | None = None,
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """The k rows of a layer that have the largest dot products with the query: their indices,
+        and these scores, the best row first. All rows, if there are not as many as k.
+
+        Reads the layer once, without the GIL, and keeps nothing of it but the best rows. It is held
+        as by an array meanwhile. Of rows with one score the first comes first, and last come those
+        whose score is no number.
+
+        query: real numbers, as many as a row has elements; they are taken as float32, and so are
+            the elements, which may be F32, F16, BF16 or I8.
+        layer: of two axes and order "C"; None: the only one there is.
+        instructions: what to compute with. "auto": the newest that the processor has. Each rounds
+            in another way; each gives the same scores on every processor that has it.
+        progress: called with the bytes done and all bytes, first with 0. If it returns False:
+            CancelledError. What it raises, and Ctrl-C, stops the scan too.
+
+        Raises NotLoadedError, UnknownLayerError (also: none is named, and there is not exactly
+        one), WaitTimeoutError, FaultedError. InvalidArgumentError: the layer or the query has
+        another shape or type, or the processor has no such instructions.
+        """
+        return _topk(self, as_query(query), k, layer, instructions=instructions, progress=progress)
 
     # Writing --------------------------------------------------------------------------------
 

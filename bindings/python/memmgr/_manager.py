@@ -10,7 +10,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+
+import numpy.typing as npt
 
 from ._arguments import Path, encode, encode_path, integer, nanoseconds
 from ._call import call, in_turns, struct, text
@@ -29,12 +31,16 @@ from ._log import follow
 from ._native import ffi, lib
 from ._pickle import reduce
 from ._pool import Pools
+from ._scan import Best, as_query, thread_count, topk_of_all
+from ._scan import scan as _scan
 from ._sizes import parse_size
 from ._stats import Fit, Memory, Stats
 from ._words import MODES, ON_VIEWS, choice
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,6 +295,59 @@ class Manager(Pools, Mapping[str, Dimension]):
                 raise
             return Fit(error.with_traceback(None))
         return Fit(None)
+
+    # Scanning -------------------------------------------------------------------------------
+
+    def scan(
+        self,
+        function: Callable[[npt.NDArray[Any]], T],
+        dimensions: Iterable[str | int] | None = None,
+        *,
+        layer: str | None = None,
+        threads: int | None = None,
+    ) -> list[T]:
+        """Calls the function with the layer of each dimension, and returns what it returned, in the
+        order of the dimensions.
+
+        An array is there, and pins its dimension, only as long as the call it is for, unless the
+        function keeps it. While one is worked on, the system is asked to read the next. If a call
+        raises, no further one begins, and its exception is raised when those under way have ended.
+
+        dimensions: names or indices; None: all that are loaded.
+        layer: its name; None: all bytes of the file, as uint8.
+        threads: that call the function at the same time; None: as many as there are processors; 1:
+            this thread calls it.
+
+        Raises what `Dimension.view` and `Dimension.__getitem__` do.
+        """
+        chosen = self._chosen(dimensions)
+        return _scan(function, chosen, layer, thread_count(threads, len(chosen)))
+
+    def topk(
+        self,
+        query: npt.ArrayLike,
+        k: int,
+        dimensions: Iterable[str | int] | None = None,
+        *,
+        layer: str | None = None,
+        threads: int = 1,
+    ) -> Best:
+        """The k best rows of all dimensions together: see `Dimension.topk`.
+
+        dimensions, threads: as for `scan`, but this thread alone is the default.
+
+        Raises what `Dimension.topk` does.
+        """
+        chosen = self._chosen(dimensions)
+        return topk_of_all(chosen, as_query(query), k, layer, thread_count(threads, len(chosen)))
+
+    def _chosen(self, dimensions: Iterable[str | int] | None) -> list[Dimension]:
+        if dimensions is None:
+            loaded = ("loaded", "writing", "faulted")
+            return [dimension for dimension in self.values() if dimension.state in loaded]
+        if isinstance(dimensions, str):
+            raise InvalidArgumentError(f"dimensions is {dimensions!r}, want names or indices")
+        return [self[name] for name in dimensions]
 
     # State ----------------------------------------------------------------------------------
 

@@ -43,6 +43,13 @@ WARM_STOPS = {
     "cancelled": lib.MEMMGR_WARM_CANCELLED,
     "unloaded": lib.MEMMGR_WARM_UNLOADED,
 }
+
+INSTRUCTIONS = {
+    "auto": lib.MEMMGR_INSTRUCTIONS_AUTO,
+    "baseline": lib.MEMMGR_INSTRUCTIONS_BASELINE,
+    "avx2": lib.MEMMGR_INSTRUCTIONS_AVX2,
+    "avx512": lib.MEMMGR_INSTRUCTIONS_AVX512,
+}
 # The header gives these two numbers no names.
 CODES = {"errno": 1, "GetLastError": 2}
 
