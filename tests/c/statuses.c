@@ -371,7 +371,7 @@ static void names(void)
     }
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_GROW), "grow") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY), "verify") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_UNLOCK + 1), "unknown") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_NONE), "unknown") == 0);
 }
 
