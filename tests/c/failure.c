@@ -210,9 +210,9 @@ static void names(void)
 {
     uint32_t call, count = 0;
     for (call = 1; strcmp(memmgr_call_name(call), "unknown") != 0; call++) count++;
-    EQUAL(MEMMGR_CALL_SYNC_FOLDER, count);
+    EQUAL(MEMMGR_CALL_CACHED, count);
     CHECK(strcmp(memmgr_call_name(MEMMGR_CALL_MAP), "map") == 0);
-    CHECK(strcmp(memmgr_call_name(MEMMGR_CALL_SYNC_FOLDER), "sync_folder") == 0);
+    CHECK(strcmp(memmgr_call_name(MEMMGR_CALL_CACHED), "cached") == 0);
 }
 
 int main(void)

@@ -101,10 +101,10 @@ def _print_report(report: _demo.Report) -> None:
             f"dot product {best.score:.4f}"
         )
     memory = Table(title="Memory")
-    numbers = dataclasses.asdict(report.memory)
-    for name in numbers:
+    for name in ("reserved", "mapped", "resident", "private_dirty"):
         memory.add_column(name.replace("_", " "), justify="right")
-    memory.add_row(*map(format_size, numbers.values()))
+    now = report.memory
+    memory.add_row(*map(format_size, (now.reserved, now.mapped, now.resident, now.private_dirty)))
     console.print(memory)
 
 
