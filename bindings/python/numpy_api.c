@@ -21,21 +21,8 @@ enum {
 /* NULL if there is none that is known here. Set once, before anything of it is used. */
 static void **numpy_api;
 static unsigned numpy_abi;
-
-/* (numpy's _ARRAY_API) -> whether it is one that is known here */
-static PyObject *use_numpy(PyObject *module, PyObject *capsule)
-{
-    (void)module;
-    void **api = PyCapsule_GetPointer(capsule, NULL);
-    if (api == NULL)
-        return NULL;
-    const unsigned abi = ((unsigned (*)(void))api[GET_ABI_VERSION])();
-    if (abi != NUMPY_1 && abi != NUMPY_2)
-        Py_RETURN_FALSE;
-    numpy_api = api;
-    numpy_abi = abi;
-    Py_RETURN_TRUE;
-}
+/* The type that an array of bytes has. */
+static PyObject *numpy_uint8;
 
 /* The start of PyArray_Descr in both versions, and what follows it in each. */
 typedef struct {
@@ -66,4 +53,20 @@ static size_t number_size(const Descr *descr)
     if ((unsigned)descr->number >= NUMPY_OBJECT && descr->number != NUMPY_FLOAT16)
         return 0;
     return numpy_abi == NUMPY_1 ? (size_t)descr->size_1 : (size_t)descr->numpy_2.size;
+}
+
+/* (numpy's _ARRAY_API) -> whether it is one that is known here */
+static PyObject *use_numpy(PyObject *module, PyObject *capsule)
+{
+    (void)module;
+    void **api = PyCapsule_GetPointer(capsule, NULL);
+    if (api == NULL)
+        return NULL;
+    const unsigned abi = ((unsigned (*)(void))api[GET_ABI_VERSION])();
+    if (abi != NUMPY_1 && abi != NUMPY_2)
+        Py_RETURN_FALSE;
+    numpy_uint8 = ((PyObject *(*)(int))api[DESCR_FROM_TYPE])(NUMPY_UINT8);
+    numpy_abi = abi;
+    numpy_api = api;
+    Py_RETURN_TRUE;
 }

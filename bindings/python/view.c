@@ -28,15 +28,23 @@ typedef struct {
 
 static PyTypeObject *pin_type;
 
+static void pin_release(Pin *pin)
+{
+    memmgr_view_release(pin->manager, &pin->view, NULL);
+}
+
 static void pin_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    Pin *pin = (Pin *)self;
-    PyObject *kind, *value, *traceback;
     /* The last view of a version writes to the log, which may be Python's. */
-    PyErr_Fetch(&kind, &value, &traceback);
-    memmgr_view_release(pin->manager, &pin->view, NULL);
-    PyErr_Restore(kind, value, traceback);
+    if (PyErr_Occurred()) {
+        PyObject *kind, *value, *traceback;
+        PyErr_Fetch(&kind, &value, &traceback);
+        pin_release((Pin *)self);
+        PyErr_Restore(kind, value, traceback);
+    } else {
+        pin_release((Pin *)self);
+    }
     PyObject_Free(self);
     Py_DECREF(type);
 }
@@ -293,6 +301,18 @@ static int read_size(PyObject *value, uint64_t *size_out)
     return *size_out != UINT64_MAX;
 }
 
+/* What np.dtype makes of it, as a new reference. */
+static PyObject *read_type(PyObject *value)
+{
+    typedef int Converter(PyObject *, PyObject **);
+    PyObject *descr = numpy_uint8;
+    if (value == NULL)
+        Py_INCREF(descr);
+    else if (!((Converter *)numpy_api[DESCR_CONVERTER])(value, &descr))
+        return NULL;
+    return descr;
+}
+
 /* Elements of an array of that shape; UINT64_MAX if there are too many. */
 static uint64_t product(const Py_ssize_t *axes, int rank)
 {
@@ -370,13 +390,7 @@ static PyObject *views_view(PyObject *self, PyObject *const *values, Py_ssize_t 
     const Views *views = (Views *)self;
     PyObject *given[ARGUMENT_COUNT] = { NULL };
     if (views->manager != NULL && read_arguments(values, count, names, given)) {
-        typedef PyObject *FromType(int);
-        typedef int Converter(PyObject *, PyObject **);
-        PyObject *descr = NULL;
-        if (given[DTYPE] == NULL)
-            descr = ((FromType *)numpy_api[DESCR_FROM_TYPE])(NUMPY_UINT8);
-        else if (!((Converter *)numpy_api[DESCR_CONVERTER])(given[DTYPE], &descr))
-            descr = NULL;
+        PyObject *descr = read_type(given[DTYPE]);
         PyObject *array = descr ? array_of_range(views, given, (Descr *)descr) : NULL;
         Py_XDECREF(descr);
         if (array != NULL)
