@@ -24,6 +24,7 @@ import counters
 import drawing
 import gate
 import pool
+import views
 from figures import Section, number, table
 
 HERE = Path(__file__).parent
@@ -98,6 +99,7 @@ def main() -> int:
         sections = [
             *gate.measure(prefix, short=short),
             *pool.measure(prefix, short=short),
+            *views.measure(short=short),
             counter_section(prefix),
         ]
     for section in sections:
