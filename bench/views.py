@@ -57,8 +57,8 @@ def measure(*, short: bool) -> list[Section]:
     if importlib.util.find_spec("safetensors") is None:
         peers = [name for name in peers if not name.startswith("tensor")]
         cost.notes.append("Skipped: safetensors, which is not installed here.")
-    values = run(1 if short else 5, [*OURS, *peers], pure=False)
-    pure = run(1 if short else 3, list(OURS), pure=True)
+    values = run(1 if short else 4, [*OURS, *peers], pure=False)
+    pure = run(1 if short else 2, list(OURS), pure=True)
     fill_cost(cost, values, pure)
     fill_threads(threads, values, pure)
     return [cost, threads]

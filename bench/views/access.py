@@ -39,8 +39,8 @@ SCHEMES = {
 }
 BY_THREADS = ("layer", "view", "slice", "frombuffer", "memmap", "tensor_4k")
 THREADS = (1, 100)
-# Of a round: how often in a loop; and how long by all threads, each of which has the GIL for 5 ms at
-# a time, and so gives it up several times.
+# Of a round: how often in a loop; and how long by all threads, each of which has the GIL for 5 ms
+# at a time, and so gives it up several times.
 LOOPS = 50_000
 PACE_NS = 1e9
 CLOCK_NS = 100
