@@ -26,6 +26,7 @@ import gate
 import load
 import pool
 import scan
+import views
 from figures import Section, number, table
 
 HERE = Path(__file__).parent
@@ -102,6 +103,7 @@ def main() -> int:
             *pool.measure(prefix, short=short),
             *load.measure(prefix, short=short),
             *scan.measure(prefix, short=short),
+            *views.measure(short=short),
             counter_section(prefix),
         ]
     for section in sections:

@@ -198,12 +198,26 @@ pub inline fn tryEnter(dimension: *Dimension, counters: *Counters, index: u32) ?
 
 /// Lets a reader in; the word says to which generation, in which slot. Waits for a writer.
 pub fn enter(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
+    return try dimension.enterUnlessBlocked(detail) orelse dimension.enterWaiting(detail);
+}
+
+/// The same for who cannot wait.
+pub fn enterNow(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
+    return try dimension.enterUnlessBlocked(detail) orelse {
+        detail.views = 1;
+        return detail.fail(error.ViewsHeld, writer_in_the_way);
+    };
+}
+
+const writer_in_the_way = "a writer has or waits for exclusive access";
+
+fn enterUnlessBlocked(dimension: *Dimension, detail: *Detail) Error!?Gate.Word {
     while (true) {
         if (dimension.tryEnter(dimension.shared.counters, dimension.index)) |word| return word;
         const state = dimension.stateOf(dimension.gate.read());
         switch (state) {
             .open => {},
-            .blocked => return dimension.enterWaiting(detail),
+            .blocked => return null,
             .faulted => try dimension.refuseFaulted(detail),
             else => return refusal(state, detail),
         }
@@ -230,7 +244,7 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
         }
         if (deadline.passed()) {
             detail.views = 1;
-            return detail.fail(error.WaitTimeout, "a writer has or waits for exclusive access");
+            return detail.fail(error.WaitTimeout, writer_in_the_way);
         }
         os.futexWait(&dimension.changed, seen, deadline.leftNs());
     }
@@ -557,7 +571,7 @@ fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
         if (dimension.activity == .none and !writing) break;
         if (!dimension.sleep(deadline)) {
             detail.views = dimension.holders(word.slot);
-            return detail.fail(error.WaitTimeout, "a writer has or waits for exclusive access");
+            return detail.fail(error.WaitTimeout, writer_in_the_way);
         }
     }
     return dimension.claim(gone, detail);

@@ -627,9 +627,28 @@ pub fn enter(
     handle: u64,
     detail: *Detail,
 ) Error!Gate.Word {
-    const word = try dimension.enter(detail);
+    return manager.stay(dimension, handle, try dimension.enter(detail), detail);
+}
+
+/// The same for who cannot wait.
+pub fn enterNow(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    detail: *Detail,
+) Error!Gate.Word {
+    return manager.stay(dimension, handle, try dimension.enterNow(detail), detail);
+}
+
+/// Leaves again if the memory has become another manager's since the handle was looked at.
+fn stay(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    word: Gate.Word,
+    detail: *Detail,
+) Error!Gate.Word {
     errdefer dimension.leave(&manager.counters, dimension.index, word.slot);
-    // The memory may have become another manager's since the handle was looked at.
     try manager.checkOpen(handle, detail);
     return word;
 }

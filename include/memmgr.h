@@ -716,6 +716,13 @@ MEMMGR_API memmgr_status memmgr_view_acquire(memmgr_manager *manager, uint32_t d
                                              uint64_t offset, uint64_t length,
                                              memmgr_view *view_out, memmgr_error *error);
 
+/* The same without ever waiting, for threads that must not sleep, or that hold what a writer may
+ * need: a writer in the way is VIEWS_HELD at once. A refusal with NULL as error costs little.
+ * Ownership, threads: as memmgr_view_acquire. Errors: as well, except WAIT_TIMEOUT. Since: 0.1. */
+MEMMGR_API memmgr_status memmgr_view_try_acquire(memmgr_manager *manager, uint32_t dimension,
+                                                 uint64_t offset, uint64_t length,
+                                                 memmgr_view *view_out, memmgr_error *error);
+
 /* Acquires a layer, all of it. layer_out: NULL if its description is not wanted.
  * Threads, ownership: as memmgr_view_acquire. Errors: as well, and UNKNOWN_LAYER. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_layer_acquire(memmgr_manager *manager, uint32_t dimension,

@@ -1,6 +1,7 @@
 """Runs every test of this machine, and closes with one line: N passed, N failed.
 
-First `zig build test` (core, ABI, header, C and C++ programs, layout), then pytest. A step of the
+First `zig build test` (core, ABI, header, C and C++ programs, layout), then pytest, then the tests
+of views once more with MEMMGR_PURE=1, which has arrays made in Python and not in C. A step of the
 build that fails without being a test, such as one that does not compile, counts as one failure.
 
     python tests/run.py [--slow] [ARGUMENT OF PYTEST…]
@@ -21,6 +22,43 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# What is true of views whichever way they are made.
+OF_VIEWS = (
+    "concurrency",
+    "exit",
+    "fork",
+    "guard",
+    "layers",
+    "orders",
+    "pure",
+    "reload",
+    "view",
+    "write",
+)
+
+
+def run_pure() -> tuple[int, int]:
+    """Returns how many tests of views passed and failed where Python makes the arrays."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        *(f"tests/python/test_{of}.py" for of in OF_VIEWS),
+    ]
+    process = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"MEMMGR_PURE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    print(process.stdout, flush=True)
+    last = process.stdout.rstrip().rpartition("\n")[2]
+    counts = {kind: int(count) for count, kind in re.findall(r"(\d+) (\w+)", last)}
+    failed = counts.get("failed", 0) + counts.get("errors", 0) + counts.get("error", 0)
+    return counts.get("passed", 0), max(failed, int(process.returncode != 0))
 
 
 class Tally:
@@ -79,6 +117,9 @@ def main() -> int:
     code = pytest.main(["-q", *(["-m", ""] if slow else []), *arguments], plugins=[tally])
     passed += tally.passed
     failed += max(tally.failed, int(code != 0))
+    if not arguments:
+        counts = run_pure()
+        passed, failed = passed + counts[0], failed + counts[1]
     print(f"{passed} passed, {failed} failed")
     return int(failed != 0)
 

@@ -32,6 +32,9 @@ ZIG = [Path(sys.executable).as_posix(), "-m", "ziglang"]
 # One binary for every CPython from 3.10 on, except those without the GIL: they have no such ABI.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+# What Python has to have in C, within the limited API of Python 3.10, in this order.
+OWN_SOURCES = ("numpy_api.c", "pool.c", "view.c", "module.c")
+
 # What gives back what arrays hold, in C: a destructor in Python could be interrupted by Ctrl-C.
 DESTRUCTORS = """
 static void memmgr_python_release(memmgr_manager *manager, memmgr_view *view, void *data)
@@ -74,10 +77,10 @@ def make_ffi() -> cffi.FFI:
     # The log function and the progress function that Python hands to C.
     ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
     ffi.cdef('extern "Python" int32_t memmgr_python_progress(uint64_t, uint64_t, void *);')
-    # What of the pools has to be C.
     ffi.cdef("int memmgr_python_extend(const char *);")
-    pool = (Path(__file__).parent / "pool.c").read_text(encoding="utf-8")
-    ffi.set_source("memmgr._native", f"#include <memmgr.h>\n{DESTRUCTORS}\n{pool}")
+    own = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in OWN_SOURCES]
+    includes = "#include <structmember.h>\n#include <memmgr.h>"
+    ffi.set_source("memmgr._native", "\n".join([includes, DESTRUCTORS, *own]))
     return ffi
 
 

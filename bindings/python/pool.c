@@ -1,6 +1,5 @@
 /* What of the pools Python has to have in C: a type whose instances export the memory of a block,
- * and NumPy's memory handler (NEP 49). It is compiled into the module that cffi makes, behind
- * Python.h and memmgr.h, within the limited API of Python 3.10.
+ * and NumPy's memory handler (NEP 49).
  *
  * A call that fails fills a memmgr_error on the stack, of which memmgr._extension makes what Python
  * gets to see: an exception, or, as a memory handler can only answer NULL, a note for whoever gets
@@ -190,9 +189,7 @@ static PyType_Spec block_spec = {
 
 /* ==== NumPy's memory handler ================================================================ */
 
-/* PyDataMem_Handler, of version 1, and the place of PyDataMem_SetHandler in NumPy's C API. */
-#define SET_HANDLER 304
-
+/* PyDataMem_Handler, of version 1. */
 typedef struct {
     char name[127];
     uint8_t version;
@@ -294,38 +291,38 @@ static PyObject *new_numpy_handler(PyObject *module, PyObject *arguments)
     return capsule;
 }
 
-static PyObject *set_handler(PyObject *api_capsule, PyObject *handler)
+static PyObject *set_handler(PyObject *handler)
 {
-    void **api = PyCapsule_GetPointer(api_capsule, NULL);
-    return api ? ((PyObject *(*)(PyObject *))api[SET_HANDLER])(handler) : NULL;
+    if (numpy_api != NULL)
+        return ((PyObject *(*)(PyObject *))numpy_api[SET_HANDLER])(handler);
+    PyErr_SetString(PyExc_ImportError, "memmgr knows the C API of NumPy 1 and 2, and not this one");
+    return NULL;
 }
 
-/* (numpy's _ARRAY_API, handler) -> the handler that this context had */
-static PyObject *set_numpy_handler(PyObject *module, PyObject *arguments)
+/* (handler) -> the handler that this context had */
+static PyObject *set_numpy_handler(PyObject *module, PyObject *handler)
 {
-    PyObject *api, *handler;
     (void)module;
-    return PyArg_ParseTuple(arguments, "OO", &api, &handler) ? set_handler(api, handler) : NULL;
+    return set_handler(handler);
 }
 
-/* (numpy's _ARRAY_API, handler, function, argument...) -> what the function returns under it. In
- * one step: no signal can get between setting and restoring. */
+/* (handler, function, argument...) -> what the function returns under it. In one step: no signal
+ * can get between setting and restoring. */
 static PyObject *call_under_handler(PyObject *module, PyObject *arguments)
 {
     (void)module;
-    if (PyTuple_Size(arguments) < 3) {
-        PyErr_SetString(PyExc_TypeError, "want an API, a handler and a function");
+    if (PyTuple_Size(arguments) < 2) {
+        PyErr_SetString(PyExc_TypeError, "want a handler and a function");
         return NULL;
     }
-    PyObject *api = PyTuple_GetItem(arguments, 0);
-    PyObject *rest = PyTuple_GetSlice(arguments, 3, PY_SSIZE_T_MAX);
-    PyObject *previous = rest ? set_handler(api, PyTuple_GetItem(arguments, 1)) : NULL;
+    PyObject *rest = PyTuple_GetSlice(arguments, 2, PY_SSIZE_T_MAX);
+    PyObject *previous = rest ? set_handler(PyTuple_GetItem(arguments, 0)) : NULL;
     PyObject *result = NULL;
     if (previous != NULL) {
-        result = PyObject_Call(PyTuple_GetItem(arguments, 2), rest, NULL);
+        result = PyObject_Call(PyTuple_GetItem(arguments, 1), rest, NULL);
         PyObject *type, *value, *traceback;
         PyErr_Fetch(&type, &value, &traceback);
-        PyObject *ours = set_handler(api, previous);
+        PyObject *ours = set_handler(previous);
         Py_XDECREF(ours);
         if (ours == NULL)
             Py_CLEAR(result);
@@ -335,29 +332,4 @@ static PyObject *call_under_handler(PyObject *module, PyObject *arguments)
     Py_XDECREF(previous);
     Py_XDECREF(rest);
     return result;
-}
-
-/* ==== Module ================================================================================ */
-
-static PyMethodDef functions[] = {
-    { "new_numpy_handler", new_numpy_handler, METH_VARARGS, NULL },
-    { "set_numpy_handler", set_numpy_handler, METH_VARARGS, NULL },
-    { "call_under_handler", call_under_handler, METH_VARARGS, NULL },
-    { NULL, NULL, 0, NULL },
-};
-
-/* Adds all this to the module of that name, which cffi made; 0 if it could not. */
-static int memmgr_python_extend(const char *name)
-{
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *module = PyImport_ImportModule(name);
-    PyObject *type = PyType_FromSpec(&block_spec);
-    int done = module != NULL && type != NULL && PyModule_AddFunctions(module, functions) == 0 &&
-               PyObject_SetAttrString(module, "Block", type) == 0;
-    Py_XDECREF(type);
-    Py_XDECREF(module);
-    /* cffi lets no exception pass: the caller raises its own. */
-    PyErr_Clear();
-    PyGILState_Release(state);
-    return done;
 }

@@ -24,7 +24,33 @@ pub fn memmgr_view_acquire(
     view_out: ?*types.View,
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
-    const slow = acquireSlow;
+    return acquireFast(.wait, handle, index, offset, length, view_out, error_out);
+}
+
+pub fn memmgr_view_try_acquire(
+    handle: ?*types.Manager,
+    index: u32,
+    offset: u64,
+    length: u64,
+    view_out: ?*types.View,
+    error_out: ?*types.Error,
+) callconv(.c) i32 {
+    return acquireFast(.refuse, handle, index, offset, length, view_out, error_out);
+}
+
+/// What a reader does about a writer in the way.
+const OnWriter = enum { wait, refuse };
+
+inline fn acquireFast(
+    comptime on_writer: OnWriter,
+    handle: ?*types.Manager,
+    index: u32,
+    offset: u64,
+    length: u64,
+    view_out: ?*types.View,
+    error_out: ?*types.Error,
+) i32 {
+    const slow = Slow(on_writer).acquire;
     const out = view_out orelse return slow(handle, index, offset, length, null, error_out);
     const manager = Managers.memoryOf(@intFromPtr(handle)) orelse
         return slow(handle, index, offset, length, out, error_out);
@@ -46,7 +72,7 @@ pub fn memmgr_view_acquire(
     // What the slot shows is looked at only inside.
     if (!gate.confirm(word) or offset > slot.size or length > slot.size - offset) {
         const place: Place = .{ .dimension = @intCast(index), .slot = word.slot };
-        return acquireAgain(handle, place, offset, length, out, error_out);
+        return Slow(on_writer).acquireAgain(handle, place, offset, length, out, error_out);
     }
     fill(out, handle, index, slot.base, offset, length, word);
     return 0;
@@ -54,21 +80,6 @@ pub fn memmgr_view_acquire(
 
 /// In one word: no more arguments than registers.
 const Place = packed struct(u32) { dimension: u31, slot: u1 };
-
-/// Leaves what should not have been entered, and starts over.
-noinline fn acquireAgain(
-    handle: ?*types.Manager,
-    place: Place,
-    offset: u64,
-    length: u64,
-    view_out: ?*types.View,
-    error_out: ?*types.Error,
-) i32 {
-    const manager = Managers.memoryOf(@intFromPtr(handle)).?;
-    const index: u32 = place.dimension;
-    manager.dimensionAt(index).leave(&manager.counters, index, place.slot);
-    return acquireSlow(handle, index, offset, length, view_out, error_out);
-}
 
 inline fn fill(
     out: *types.View,
@@ -108,20 +119,48 @@ const Token = packed struct(u64) {
     }
 };
 
-noinline fn acquireSlow(
-    manager: ?*types.Manager,
-    index: u32,
-    offset: u64,
-    length: u64,
-    view_out: ?*types.View,
-    error_out: ?*types.Error,
-) i32 {
-    var call: Call = .begin(.acquire, error_out);
-    return call.end(acquire(&call, manager, index, offset, length, view_out));
+fn Slow(comptime on_writer: OnWriter) type {
+    return struct {
+        /// Leaves what should not have been entered, and starts over.
+        noinline fn acquireAgain(
+            handle: ?*types.Manager,
+            place: Place,
+            offset: u64,
+            length: u64,
+            view_out: ?*types.View,
+            error_out: ?*types.Error,
+        ) i32 {
+            const manager = Managers.memoryOf(@intFromPtr(handle)).?;
+            const index: u32 = place.dimension;
+            manager.dimensionAt(index).leave(&manager.counters, index, place.slot);
+            return @This().acquire(handle, index, offset, length, view_out, error_out);
+        }
+
+        noinline fn acquire(
+            handle: ?*types.Manager,
+            index: u32,
+            offset: u64,
+            length: u64,
+            view_out: ?*types.View,
+            error_out: ?*types.Error,
+        ) i32 {
+            var call: Call = .begin(.acquire, error_out);
+            return call.end(acquireRange(
+                &call,
+                on_writer,
+                handle,
+                index,
+                offset,
+                length,
+                view_out,
+            ));
+        }
+    };
 }
 
-fn acquire(
+fn acquireRange(
     call: *Call,
+    on_writer: OnWriter,
     handle: ?*types.Manager,
     index: u32,
     offset: u64,
@@ -129,7 +168,7 @@ fn acquire(
     view_out: ?*types.View,
 ) Call.Error!void {
     const out = try call.output(types.View, view_out);
-    const reader: Reader = try .enter(call, handle, index);
+    const reader: Reader = try .enterAs(on_writer, call, handle, index);
     errdefer reader.leave();
     const slot = &reader.dimension.gate.slots[reader.word.slot];
     if (offset > slot.size or length > slot.size - offset) {
@@ -149,12 +188,24 @@ const Reader = struct {
     word: Gate.Word,
 
     fn enter(call: *Call, handle: ?*types.Manager, index: u32) Call.Error!Reader {
+        return enterAs(.wait, call, handle, index);
+    }
+
+    fn enterAs(
+        on_writer: OnWriter,
+        call: *Call,
+        handle: ?*types.Manager,
+        index: u32,
+    ) Call.Error!Reader {
         const target = try call.open(handle);
         const dimension = try call.dimension(target, index);
         return .{
             .manager = target.manager,
             .dimension = dimension,
-            .word = try target.manager.enter(dimension, target.handle, &call.detail),
+            .word = switch (on_writer) {
+                .wait => try target.manager.enter(dimension, target.handle, &call.detail),
+                .refuse => try target.manager.enterNow(dimension, target.handle, &call.detail),
+            },
         };
     }
 

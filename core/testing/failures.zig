@@ -282,6 +282,7 @@ const cases = [_]Case{
     .{ .name = "memmgr_layer_find", .run = run.layerFind, .quiet = true },
     .{ .name = "memmgr_layer_at", .run = run.layerAt, .quiet = true },
     .{ .name = "memmgr_view_acquire", .run = run.viewAcquire, .quiet = true },
+    .{ .name = "memmgr_view_try_acquire", .run = run.viewTryAcquire, .quiet = true },
     .{ .name = "memmgr_layer_acquire", .run = run.layerAcquire, .quiet = true },
     .{ .name = "memmgr_holders_get", .run = run.holders, .quiet = true },
     .{ .name = "memmgr_view_release", .run = run.viewRelease },
@@ -540,6 +541,15 @@ const run = struct {
         const result = view.memmgr_view_acquire(world.manager, at(.loaded), 0, 1, &got, &world.err);
         if (result != ok) return result;
         return view.memmgr_view_release(world.manager, &got, &world.err);
+    }
+
+    fn viewTryAcquire(world: *World) i32 {
+        var got: types.View = .{};
+        const handle = world.manager;
+        const err = &world.err;
+        const result = view.memmgr_view_try_acquire(handle, at(.loaded), 0, 1, &got, err);
+        if (result != ok) return result;
+        return view.memmgr_view_release(handle, &got, err);
     }
 
     fn layerAcquire(world: *World) i32 {

@@ -73,6 +73,8 @@ CALL(layer_at, memmgr_layer layer = MEMMGR_LAYER_INIT,
      memmgr_layer_at(handle, LOADED, 0, &layer, e))
 CALL(view_acquire, memmgr_view view = MEMMGR_VIEW_INIT,
      memmgr_view_acquire(handle, LOADED, 0, 1, &view, e))
+CALL(view_try_acquire, memmgr_view view = MEMMGR_VIEW_INIT,
+     memmgr_view_try_acquire(handle, LOADED, 0, 1, &view, e))
 CALL(layer_acquire, memmgr_view view = MEMMGR_VIEW_INIT,
      memmgr_layer_acquire(handle, LOADED, "a", NULL, &view, e))
 CALL(write_begin, memmgr_write writer = MEMMGR_WRITE_INIT,
@@ -112,6 +114,7 @@ static const struct {
     { "layer_find", call_layer_find },
     { "layer_at", call_layer_at },
     { "view_acquire", call_view_acquire },
+    { "view_try_acquire", call_view_try_acquire },
     { "layer_acquire", call_layer_acquire },
     { "write_begin", call_write_begin },
     { "stats_get", call_stats_get },
@@ -263,6 +266,7 @@ static void null_arguments(void)
               memmgr_layer_acquire(manager, LOADED, NULL, &layer, &view, &error));
     }
     FAILS(INVALID_ARGUMENT, memmgr_view_acquire(manager, LOADED, 0, 1, NULL, &error));
+    FAILS(INVALID_ARGUMENT, memmgr_view_try_acquire(manager, LOADED, 0, 1, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_view_release(manager, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_write_begin(manager, WRITABLE, 0, 0, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_write_end(manager, NULL, &error));
@@ -864,10 +868,19 @@ static void writer_with_a_view(void)
     EQUAL(1, error.views);
     OK(memmgr_view_acquire(manager, WRITABLE, 0, 1, &second, &error));
     OK(memmgr_view_release(manager, &second, &error));
+    OK(memmgr_view_try_acquire(manager, WRITABLE, 0, 1, &second, &error));
+    CHECK(second.data == view.data);
+    OK(memmgr_view_release(manager, &second, &error));
     OK(memmgr_view_release(manager, &view, &error));
+    FAILS(OUT_OF_BOUNDS,
+          memmgr_view_try_acquire(manager, WRITABLE, UINT64_MAX, 2, &view, &error));
     /* And one that holds a write and wants to read. */
     OK(memmgr_write_begin(manager, WRITABLE, 0, 0, &writer, &error));
     REFUSED(WAIT_TIMEOUT, manager, memmgr_view_acquire(manager, WRITABLE, 0, 1, &view, &error));
+    /* Or does not want to wait for it. */
+    REFUSED(VIEWS_HELD, manager, memmgr_view_try_acquire(manager, WRITABLE, 0, 1, &view, &error));
+    EQUAL(1, error.views);
+    EQUAL(MEMMGR_ERR_VIEWS_HELD, memmgr_view_try_acquire(manager, WRITABLE, 0, 1, &view, NULL));
     REFUSED(VIEWS_HELD, manager,
             memmgr_dimension_unload(manager, WRITABLE, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
     EQUAL(1, error.views);

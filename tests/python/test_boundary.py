@@ -29,6 +29,9 @@ CALLS: dict[str, Callable[[Any], int]] = {
     "layer_find": lambda m: lib.memmgr_layer_find(m, 0, b"x", struct("memmgr_layer"), ffi.NULL),
     "layer_at": lambda m: lib.memmgr_layer_at(m, 0, 0, struct("memmgr_layer"), ffi.NULL),
     "acquire": lambda m: lib.memmgr_view_acquire(m, 0, 0, 0, struct("memmgr_view"), ffi.NULL),
+    "try_acquire": lambda m: lib.memmgr_view_try_acquire(
+        m, 0, 0, 0, struct("memmgr_view"), ffi.NULL
+    ),
     "layer_acquire": lambda m: lib.memmgr_layer_acquire(
         m, 0, b"x", ffi.NULL, struct("memmgr_view"), ffi.NULL
     ),
@@ -184,6 +187,7 @@ def test_null_outputs_and_names(manager: memmgr.Manager, loaded: memmgr.Dimensio
         lib.memmgr_dimension_find(handle, b"D01", null, null),
         lib.memmgr_dimension_load(handle, 1, null, null, null),
         lib.memmgr_view_acquire(handle, 0, 0, 1, null, null),
+        lib.memmgr_view_try_acquire(handle, 0, 0, 1, null, null),
         lib.memmgr_layer_acquire(handle, 0, null, null, struct("memmgr_view"), null),
         lib.memmgr_layer_at(handle, 0, 0, null, null),
         lib.memmgr_write_begin(handle, 0, 0, 0, null, null),

@@ -361,6 +361,7 @@ def test_r10_2_library_allocates_nothing_to_read(
     views = [struct("memmgr_view") for _ in range(1000)]
     acquires: list[Callable[[Any], int]] = [
         lambda view: int(lib.memmgr_view_acquire(handle, 0, 8, 8, view, null)),
+        lambda view: int(lib.memmgr_view_try_acquire(handle, 0, 8, 8, view, null)),
         lambda view: int(lib.memmgr_layer_acquire(handle, 0, b"table", null, view, null)),
     ]
     for acquire in acquires:

@@ -24,9 +24,10 @@ from ._errors import (
     ViewsHeldError,
     WaitTimeoutError,
 )
+from ._extension import FAST
 from ._holder import Holder
 from ._layer import Layer, as_array
-from ._native import ffi, lib
+from ._native import Layout, Views, ffi, lib
 from ._pin import EMPTY_VIEW as _EMPTY
 from ._pin import VIEW as _VIEW
 from ._pin import keeper as _keeper
@@ -56,19 +57,7 @@ Layers: TypeAlias = "Iterable[Layer] | Mapping[str, Layer]"
 _new_view = ffi.new
 _layer_acquire = lib.memmgr_layer_acquire
 _NULL = ffi.NULL
-
-
-@dataclasses.dataclass(frozen=True)
-class _Known:
-    """How to make an array of a layer."""
-
-    generation: int
-    encoded: bytes
-    data: CData
-    length: int
-    dtype: DType
-    shape: tuple[int, ...]
-    order: Literal["C", "F"]
+_UINT8 = np.dtype(np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +70,6 @@ class Generation:
     mode: int
     format: int
     layer_count: int
-    # Those that were asked for.
-    known: dict[str, _Known]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,77 +86,71 @@ class Cache:
     generation's number with that of a view."""
 
     def __init__(self) -> None:
-        self.generation = Generation(0, ffi.cast("uint8_t *", 0), 0, 0, 0, 0, {})
+        self.generation = Generation(0, ffi.cast("uint8_t *", 0), 0, 0, 0, 0)
         self.table: Table | None = None
+        # Of the layers that were asked for, by name; and of the whole file, by None.
+        self.known: dict[str | None, Layout] = {}
 
 
-class Dimension:
+class Dimension(Views):
     """A dimension of a manager: `manager["D01"]`, or what `Manager.load` returns.
 
     It is a handle: it stays valid whatever is loaded, and keeps its manager from being collected.
     Iterating gives the names of the layers. Threads: any, at any time.
+
+    `dimension["weights"]` is the layer of that name as a read-only ndarray, without a copy. Its
+    dtype and shape are the file's (see `layers`), its order too; `flags.aligned` is False where the
+    file misaligns it. It pins the generation it is of until it and every array derived from it are
+    gone, which may be on any thread and after the manager was closed. In a Python without the GIL,
+    what another thread than this one drops goes when this one next runs, or the collector does. It
+    waits for a writer, at most the manager's `read_timeout`. Raises NotLoadedError,
+    UnknownLayerError, WaitTimeoutError, FaultedError. FormatError: NumPy has no type for the
+    elements; `view` gives the bytes.
 
     Every method can raise InvalidAccessError: the manager is closed, or the dimension is being
     unloaded.
     """
 
     def __init__(self, manager: Manager, index: int, name: str) -> None:
+        cache = manager._caches[index]
+        # Only Python knows who holds a view.
+        fast = FAST and manager._holders is None
+        super().__init__(manager._address if fast else 0, index, cache.known)
         self._manager = manager
         self._index = index
         self._name = name
-        self._cache = manager._caches[index]
+        self._cache = cache
 
     # Reading --------------------------------------------------------------------------------
 
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        """The layer of that name as a read-only ndarray, without a copy.
+    # What view.c does where nothing is in the way, and what it calls otherwise.
 
-        Its dtype and shape are the file's (see `layers`), its order too; `flags.aligned` is False
-        where the file misaligns it. It pins the generation it is of until it and every array
-        derived from it are gone, which may be on any thread and after the manager was closed. In a
-        Python without the GIL, what another thread than this one drops goes when this one next
-        runs, or the collector does.
-
-        Waits for a writer, at most the manager's `read_timeout`.
-        Raises NotLoadedError, UnknownLayerError, WaitTimeoutError, FaultedError. FormatError: NumPy
-        has no type for the elements; `view` gives the bytes.
-        """
-        known = self._cache.generation.known.get(name)
+    def _layer(self, name: str) -> npt.NDArray[Any]:
+        """`self[name]`."""
+        encoded = encode(name, "layer name")
+        layout = self._cache.known.get(name)
         while True:
-            if known is None:
-                known = self._learn(name)
-            view, data = self._acquire(known.data, name, _layer_acquire, known.encoded, _NULL)
-            if view.generation == known.generation:
+            if layout is None:
+                layout = self._learn(name, encoded)
+            pointer = ffi.cast("uint8_t *", layout.address)
+            view, data = self._acquire(pointer, name, _layer_acquire, encoded, _NULL)
+            if view.generation == layout.generation:
                 return as_array(
-                    memory(data, known.length),
-                    known.dtype,
-                    known.shape,
-                    known.order,
+                    memory(data, layout.length), layout.dtype, layout.shape, layout.order
                 )
             del view, data
-            known = None
+            layout = None
 
-    def view(
+    def _view(
         self,
         offset: int = 0,
         length: int | None = None,
         *,
-        dtype: npt.DTypeLike = np.uint8,
+        dtype: npt.DTypeLike = "uint8",
         shape: tuple[int, ...] | None = None,
         writable: bool = False,
     ) -> npt.NDArray[Any]:
-        """Any bytes of the file as an ndarray, without a copy; see `__getitem__` for how it pins.
-
-        offset: in bytes from the start of the file.
-        length: in bytes; None: as many as `shape` needs, or up to the end of the file.
-        dtype, shape: of the array; no shape: one axis. One axis of the shape may be -1.
-        writable: only in mode "c": an array that may be written to, without the exclusion that
-            `write` gives.
-
-        Raises OutOfBoundsError. InvalidArgumentError: the length is not that of the shape, the
-        dtype holds Python objects, or `writable` in another mode. NotLoadedError,
-        WaitTimeoutError, FaultedError.
-        """
+        """`self.view(…)`."""
         offset, kind = operator.index(offset), np.dtype(dtype)
         if kind.hasobject or not kind.itemsize:
             raise InvalidArgumentError(f"dtype {kind} is none that bytes can be seen as")
@@ -589,13 +570,21 @@ class Dimension:
         if generation.number != now.generation:
             data = ffi.cast("uint8_t *", now.generation_address)
             generation = Generation(
-                now.generation, data, now.file_size, now.mode, now.format, now.layer_count, {}
+                now.generation, data, now.file_size, now.mode, now.format, now.layer_count
             )
             self._cache.generation = generation
+        known = self._cache.known
+        whole = known.get(None)
+        if whole is None or whole.generation != now.generation:
+            # Layers of other versions need not be kept.
+            known.clear()
+            size = generation.size
+            known[None] = Layout(
+                now.generation, now.generation_address, 0, size, _UINT8, (size,), "C"
+            )
         return generation
 
-    def _learn(self, name: str) -> _Known:
-        encoded = encode(name, "layer name")
+    def _learn(self, name: str, encoded: bytes) -> Layout:
         c = struct("memmgr_layer")
         while True:
             generation = self._generation()
@@ -606,17 +595,17 @@ class Dimension:
             if acquired == generation.number:
                 break
         layer = Layer._from(c)
-        known = _Known(
+        layout = Layout(
             generation.number,
-            encoded,
-            generation.data + layer.offset,
+            int(ffi.cast("uintptr_t", generation.data)) + layer.offset,
+            layer.offset,
             layer.length,
             numpy_dtype(layer.dtype, layer=layer.name, dimension=self._name),
             layer.shape,
             layer.order,
         )
-        generation.known[name] = known
-        return known
+        self._cache.known[name] = layout
+        return layout
 
     def _table(self) -> Table:
         """All layers of one generation: read, and believed if it is the loaded one afterwards."""

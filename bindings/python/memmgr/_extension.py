@@ -1,10 +1,17 @@
-"""What pool.c adds to memmgr._native, where cffi puts functions and no Python objects, and what
-it calls when the library refuses: C has the `memmgr_error`, and here are the exceptions.
+"""Completes memmgr._native, where cffi puts functions and no Python objects, with what module.c
+lists, and with NumPy's C API. Has what pool.c calls when the library refuses: C has the
+`memmgr_error`, and here are the exceptions.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+
+try:
+    from numpy._core._multiarray_umath import _ARRAY_API  # type: ignore[import-not-found]
+except ImportError:  # NumPy 1
+    from numpy.core._multiarray_umath import _ARRAY_API  # type: ignore[no-redef]
 
 from . import _native
 from ._call import exception
@@ -13,6 +20,10 @@ from ._native import ffi, lib
 
 if not lib.memmgr_python_extend(_native.__name__.encode()):
     raise ImportError("memmgr._native could not be completed")
+
+# Whether arrays are made in C. MEMMGR_PURE=1 has them made in Python, as with a NumPy whose C API
+# is not known: slower, and the same.
+FAST: bool = _native.use_numpy(_ARRAY_API) and os.environ.get("MEMMGR_PURE") != "1"
 
 
 class _Noted(threading.local):

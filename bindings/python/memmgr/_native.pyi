@@ -1,8 +1,10 @@
 # The module cffi builds from include/memmgr.h, whose types are C's, which mypy does not know; and
-# what pool.c adds to it.
+# what module.c adds to it.
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from typing_extensions import Self
 
 _T = TypeVar("_T")
@@ -15,8 +17,41 @@ class Block:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def _end(self) -> None: ...
 
+class Layout:
+    generation: int
+    address: int
+    length: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    def __new__(
+        cls,
+        generation: int,
+        address: int,
+        offset: int,
+        length: int,
+        dtype: np.dtype[Any],
+        shape: tuple[int, ...],
+        order: Literal["C", "F"],
+        /,
+    ) -> Self: ...
+
+class Views:
+    def __init__(
+        self, manager: int, dimension: int, known: dict[str | None, Layout], /
+    ) -> None: ...
+    def __getitem__(self, name: str, /) -> npt.NDArray[Any]: ...
+    def view(
+        self,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        dtype: npt.DTypeLike = "uint8",
+        shape: tuple[int, ...] | None = None,
+        writable: bool = False,
+    ) -> npt.NDArray[Any]: ...
+
+def use_numpy(api: object, /) -> bool: ...
 def new_numpy_handler(manager: int, alignment: int, /) -> object: ...
-def set_numpy_handler(api: object, handler: object, /) -> object: ...
-def call_under_handler(
-    api: object, handler: object, function: Callable[..., _T], /, *arguments: Any
-) -> _T: ...
+def set_numpy_handler(handler: object, /) -> object: ...
+def call_under_handler(handler: object, function: Callable[..., _T], /, *arguments: Any) -> _T: ...

@@ -17,11 +17,6 @@ from ._errors import InvalidArgumentError, MemmgrError
 from ._extension import forget_refusal, refused, take_refusal
 from ._stats import capabilities
 
-try:
-    from numpy._core._multiarray_umath import _ARRAY_API  # type: ignore[import-not-found]
-except ImportError:  # NumPy 1
-    from numpy.core._multiarray_umath import _ARRAY_API  # type: ignore[no-redef]
-
 _T = TypeVar("_T")
 
 _PAGE_SIZE = capabilities().page_size
@@ -39,7 +34,7 @@ def new_handler(manager: int, alignment: int) -> object:
 def under(handler: object) -> Iterator[None]:
     """NumPy's arrays in this context come from a handler; a refusal leaves as its exception."""
     forget_refusal()
-    previous = _native.set_numpy_handler(_ARRAY_API, handler)
+    previous = _native.set_numpy_handler(handler)
     try:
         yield
     except MemoryError as error:
@@ -47,13 +42,13 @@ def under(handler: object) -> Iterator[None]:
             raise
         raise take_refusal() from error
     finally:
-        _native.set_numpy_handler(_ARRAY_API, previous)
+        _native.set_numpy_handler(previous)
 
 
 def call_under(handler: object, function: Callable[..., _T], *arguments: Any) -> _T:
     """The same for one call, and faster."""
     try:
-        return _native.call_under_handler(_ARRAY_API, handler, function, *arguments)
+        return _native.call_under_handler(handler, function, *arguments)
     except MemoryError as error:
         if not _is_refusal(error):
             raise
