@@ -13,6 +13,7 @@ const pool = @import("c_api/pool.zig");
 const save = @import("c_api/save.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
+const target = @import("target.zig");
 const verify = @import("c_api/verify.zig");
 const view = @import("c_api/view.zig");
 const write = @import("c_api/write.zig");
@@ -37,6 +38,8 @@ pub const shims = .{
 };
 
 comptime {
+    // First: for another target it is the one error.
+    target.check();
     for (shims) |shim| {
         for (@typeInfo(shim).@"struct".decl_names) |name| {
             if (std.mem.startsWith(u8, name, "memmgr_")) {

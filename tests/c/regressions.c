@@ -359,8 +359,7 @@ static void offsets_beyond_32_bits(void)
 
 /* Counts ---------------------------------------------------------------------------------- */
 
-/* R1.2: one dimension, and four thousand and ninety-six: names, order, and a file in each that is
- * tried. */
+/* Names, order, and a file in each that is tried. */
 static void count_of_dimensions(uint32_t count)
 {
     const uint64_t granularity = machine.granularity;
@@ -395,11 +394,13 @@ static void count_of_dimensions(uint32_t count)
     CHECK(!map_leaks(reserved));
 }
 
+/* R1.2: so many regions of their own as are asked for. */
 static void one_dimension(void)
 {
     count_of_dimensions(1);
 }
 
+/* R1.2. */
 static void four_thousand_dimensions(void)
 {
     count_of_dimensions(4096);
