@@ -118,6 +118,8 @@ static inline void test_run(const char *name, void (*function)(void))
         test.passed++;
         if (getenv("MEMMGR_TESTS_LISTED") != NULL) printf("%s passed\n", name);
     }
+    /* A child of a fork would print it again. */
+    fflush(stdout);
 }
 
 /* Prints the closing line; returns what main returns. Checks of main itself count as one test. */
