@@ -53,7 +53,8 @@ class Platform:
     target: str
     # What a program is the last argument of; None: it is compiled and linked, and not run.
     command: tuple[str, ...] | None = ()
-    python: bool = False
+    # What runs Python there; (): the Python that runs this.
+    python: tuple[str, ...] | None = None
 
 
 def _wine(version: str) -> tuple[str, ...]:
@@ -65,19 +66,25 @@ def _qemu(page_size: int) -> tuple[str, ...]:
 
 
 PLATFORMS = {
-    "linux": Platform("Linux x86_64, glibc", "native", "x86_64-linux-gnu.2.17", python=True),
+    "linux": Platform("Linux x86_64, glibc", "native", "x86_64-linux-gnu.2.17", python=()),
     "musl": Platform("Linux x86_64, musl", "native", "x86_64-linux-musl"),
     "qemu-4k": Platform("Linux aarch64, 4 KiB pages", "qemu", "aarch64-linux-musl", _qemu(4096)),
     "qemu-16k": Platform("Linux aarch64, 16 KiB pages", "qemu", "aarch64-linux-musl", _qemu(16384)),
     "qemu-64k": Platform("Linux aarch64, 64 KiB pages", "qemu", "aarch64-linux-musl", _qemu(65536)),
-    "wine-10": Platform("Windows, placeholders", "Wine 10", "x86_64-windows-gnu", _wine("10")),
+    "wine-10": Platform(
+        "Windows, placeholders",
+        "Wine 10",
+        "x86_64-windows-gnu",
+        _wine("10"),
+        python=(str(SYSTEMS / "windows_python.sh"),),
+    ),
     "wine-8": Platform("Windows, fallback", "Wine 8", "x86_64-windows-gnu", _wine("8")),
     "macos-aarch64": Platform("macOS aarch64", "compiled", "aarch64-macos.11.0", None),
     "macos-x86_64": Platform("macOS x86_64", "compiled", "x86_64-macos.11.0", None),
-    "hosted-linux": Platform("Linux x86_64", "hosted", "", python=True),
-    "hosted-linux-arm": Platform("Linux aarch64", "hosted", "", python=True),
-    "hosted-macos": Platform("macOS aarch64", "hosted", "", python=True),
-    "hosted-windows": Platform("Windows x86_64", "hosted", "", python=True),
+    "hosted-linux": Platform("Linux x86_64", "hosted", "", python=()),
+    "hosted-linux-arm": Platform("Linux aarch64", "hosted", "", python=()),
+    "hosted-macos": Platform("macOS aarch64", "hosted", "", python=()),
+    "hosted-windows": Platform("Windows x86_64", "hosted", "", python=()),
 }
 EMULATED = ["musl", "qemu-4k", "qemu-16k", "qemu-64k", "wine-10", "wine-8"]
 
@@ -153,10 +160,11 @@ def run_program(path: Path, command: tuple[str, ...]) -> list[Outcome] | None:
 
 
 def unit_outcomes(output: str) -> list[Outcome]:
-    """Reads what Zig's test runner prints; a test may print into its own line."""
+    """Reads what Zig's test runner prints; a test may print lines between its name and its end."""
     words = {"OK": "passed", "SKIP": "skipped", "FAIL": "failed"}
-    lines = re.findall(r"^\d+/\d+ (.*?)\.\.\.(?:.*?)(OK|SKIP|FAIL)\b", output, flags=re.MULTILINE)
-    return [(UNIT_TESTS, criteria_in(name), words[word]) for name, word in lines]
+    test = r"^\d+/\d+ ((?:(?!\.\.\.).)*)\.\.\.((?:(?!^\d+/\d+ ).)*?)(OK|SKIP|FAIL)\b"
+    found = re.findall(test, output, flags=re.DOTALL | re.MULTILINE)
+    return [(UNIT_TESTS, criteria_in(name), words[word]) for name, _, word in found]
 
 
 def program_outcomes(program: str, output: str) -> list[Outcome]:
@@ -192,16 +200,35 @@ class Listener:
             self.outcomes.append((PYTHON_TESTS, self.criteria[report.nodeid], outcome))
 
 
-def run_pytest() -> list[Outcome]:
-    """Returns the outcome of each test of Python's."""
+def listen_to_pytest(out: str) -> None:
+    """Runs Python's tests in this interpreter, and writes the outcome of each."""
     import pytest
 
     listener = Listener()
     os.chdir(ROOT)
-    code = pytest.main(["-q", "--no-header"], plugins=[listener])
+    code = pytest.main(
+        ["-q", "--no-header", "-p", "no:cacheprovider", "tests/python"], plugins=[listener]
+    )
     if code != 0 and not any(outcome == "failed" for _, _, outcome in listener.outcomes):
         listener.outcomes.append((PYTHON_TESTS, [], "failed"))
-    return listener.outcomes
+    Path(out).write_text(json.dumps(listener.outcomes), encoding="utf-8")
+
+
+def run_pytest(command: tuple[str, ...], folder: str) -> list[Outcome]:
+    """Returns the outcome of each test of Python's; none where there is no Python."""
+    out = Path(folder) / "outcomes.json"
+    command = command or (sys.executable,)
+    done = subprocess.run(
+        [*command, "tests/platforms.py", "pytest", str(out)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHON": sys.executable},
+        check=False,
+    )
+    if done.returncode == SKIPPED:
+        return []
+    if not out.exists():
+        return [(PYTHON_TESTS, [], "failed")]
+    return [(suite, named, outcome) for suite, named, outcome in json.loads(out.read_text("utf-8"))]
 
 
 def run(name: str, only: str | None) -> dict[str, Any] | None:
@@ -224,8 +251,10 @@ def run(name: str, only: str | None) -> dict[str, Any] | None:
                     if result is None:
                         return None
                     outcomes += result
-    if platform.python and only is None:
-        outcomes += run_pytest()
+        else:
+            outcomes += [(path.stem, [], "built") for path in programs]
+        if platform.python is not None and only is None:
+            outcomes += run_pytest(platform.python, folder)
     suites: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     criteria: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for suite, named, outcome in outcomes:
@@ -256,7 +285,8 @@ each platform. Made by `python tests/platforms.py run --keep`; not to be edited.
 - *compiled*: library, unit tests and all programs were compiled and linked, and nothing was run.
 - **n** passed; **n −m**: m of the tests were left out there, each by name and with its reason in
   what the run printed; **✗** one failed; blank: nothing was run that names it. Python's tests run
-  on the native and the hosted platforms only, and criteria about time are theirs and the bench's.
+  natively, hosted, and in CPython for Windows under Wine 10. Criteria about time are
+  theirs and the bench's.
 """
 
 
@@ -275,6 +305,8 @@ def cell(counts: dict[str, int] | None) -> str:
         return ""
     if counts.get("failed"):
         return "✗"
+    if counts.get("built"):
+        return "built"
     skipped = f" −{counts['skipped']}" if counts.get("skipped") else ""
     return f"{counts.get('passed', 0)}{skipped}"
 
@@ -325,11 +357,14 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
+    if sys.argv[1:2] == ["pytest"]:
+        listen_to_pytest(sys.argv[2])
+        return 0
     parser.add_argument("action", choices=["run", "table"])
     parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=", ".join(PLATFORMS))
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--only", metavar="PROGRAM")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if unknown := set(arguments.platforms) - set(PLATFORMS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     if arguments.keep and arguments.only:
@@ -345,7 +380,7 @@ def main() -> int:
             sums.update(counts)
         failed += sums["failed"]
         print(
-            f"{name}: {sums['passed']} passed, {sums['failed']} failed, {sums['skipped']} skipped"
+            f"{name}: {', '.join(f'{sums[word]} {word}' for word in sorted(sums))}"
             f" in {result['seconds']} s",
             flush=True,
         )
