@@ -29,19 +29,6 @@ const targets_supported = [_][]const u8{
     "x86_64-windows-gnu",
 };
 
-/// Other systems that a Linux machine can run: a command takes a program as its last argument, and
-/// exits with 77 where its emulator cannot be had.
-const systems = [_]struct { target: []const u8, commands: []const []const []const u8 }{
-    .{ .target = "x86_64-windows-gnu", .commands = &.{
-        &.{ "tests/systems/wine.sh", "run", "10" },
-        &.{ "tests/systems/wine.sh", "run", "8" },
-    } },
-    .{ .target = "aarch64-linux-musl", .commands = &.{
-        &.{ "tests/systems/qemu.sh", "run", "65536" },
-        &.{ "tests/systems/qemu.sh", "run", "16384" },
-    } },
-};
-
 const warnings = [_][]const u8{ "-Wall", "-Wextra", "-pedantic", "-Werror" };
 /// What only the headers have to be clean of.
 const warnings_strict = warnings ++ .{ "-Wconversion", "-Wshadow" };
@@ -54,6 +41,7 @@ fn declare(b: *std.Build) void {
     const steps = .{
         .check = b.step("check", "Compile library, C programs and unit tests for every target"),
         .examples = b.step("examples", "Build every example into PREFIX/examples"),
+        .programs = b.step("programs", "Build unit tests and C programs into PREFIX/tests"),
         .fuzz = b.step("fuzz", "Fuzz the unit tests that take random input (with --fuzz=200K)"),
         .@"test" = b.step("test", "Run test:unit, test:abi, test:header, test:c and test:fmt"),
         .test_unit = b.step("test:unit", "Run the tests at the foot of core's files"),
@@ -63,7 +51,6 @@ fn declare(b: *std.Build) void {
         .test_c = b.step("test:c", "Run the programs of tests/c and tests/cpp, static and shared"),
         .test_fmt = b.step("test:fmt", "Check the layout of Zig files"),
         .test_tsan = b.step("test:tsan", "Run the unit tests under ThreadSanitizer"),
-        .test_systems = b.step("test:systems", "Run unit tests and C programs on other systems"),
     };
 
     // -Dcpu=native is for who asks: what is built here is copied to other machines.
@@ -151,25 +138,22 @@ fn declare(b: *std.Build) void {
         steps.test_unit, steps.test_abi, steps.test_header, steps.test_c, steps.test_fmt,
     }) |part| steps.@"test".dependOn(part);
 
-    for (systems) |system| {
-        const other = resolveTarget(b, system.target);
-        const library = addLibrary(b, other, .static);
-        const unit_test = addUnitTest(b, unit.with(.{ .target = other }));
-        for (system.commands) |command| runOn(b, steps.test_systems, command, unit_test);
-        for (programs) |program| {
-            const executable = addProgram(b, program, library);
-            for (system.commands) |command| runOn(b, steps.test_systems, command, executable);
-        }
-    }
+    // What tests/platforms.py runs, here or on an emulator.
+    installTest(b, steps.programs, addUnitTest(b, unit));
+    for (programs) |program| installTest(b, steps.programs, addProgram(b, program, static));
 
     for (targets_supported) |triple| {
         const other = resolveTarget(b, triple);
         const library = addLibrary(b, other, .static);
+        const library_shared = addLibrary(b, other, .dynamic);
         steps.check.dependOn(&library.step);
-        steps.check.dependOn(&addLibrary(b, other, .dynamic).step);
+        steps.check.dependOn(&library_shared.step);
         steps.check.dependOn(&addUnitTest(b, .{ .target = other }).step);
         steps.check.dependOn(&addObject(b, other, asserts, "c11").step);
-        for (programs) |program| steps.check.dependOn(&addProgram(b, program, library).step);
+        for (programs) |program| {
+            steps.check.dependOn(&addProgram(b, program, library).step);
+            steps.check.dependOn(&addProgram(b, program, library_shared).step);
+        }
     }
 }
 
@@ -506,22 +490,16 @@ fn addObject(
     return b.addObject(.{ .name = standard, .root_module = module });
 }
 
-/// Adds a run of `program` by an emulator's command to `step`.
-fn runOn(
+fn installTest(
     b: *std.Build,
     step: *std.Build.Step,
-    command: []const []const u8,
     program: *std.Build.Step.Compile,
 ) void {
-    const run = b.addSystemCommand(&.{
-        "sh", "-c", "\"$@\"; code=$?; [ $code -eq 77 ] && echo skipped: \"$@\" || exit $code", "sh",
+    const install = b.addInstallArtifact(program, .{
+        .dest_dir = .{ .override = .{ .custom = "tests" } },
+        .pdb_dir = .disabled,
     });
-    run.setName(b.fmt("{s} {s} {s}", .{ command[0], command[2], program.name }));
-    run.setCwd(b.path("."));
-    run.addArgs(command);
-    run.addArtifactArg(program);
-    run.has_side_effects = true;
-    step.dependOn(&run.step);
+    step.dependOn(&install.step);
 }
 
 fn resolveTarget(b: *std.Build, triple: []const u8) std.Build.ResolvedTarget {

@@ -120,8 +120,14 @@ fn setLimit(detail: *Detail, limit: os.Limit) void {
     detail.limit_kind = limit.kind;
 }
 
-/// A refused system call on memory or addresses.
+/// A refused system call on memory or addresses. The heap leaves no code: some C libraries ask the
+/// system for every few blocks, so which limit stopped it is asked of the system.
 pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
+    if (detail.code == 0 and detail.limit_kind == .none) {
+        const need: os.Need = .{ .private = requested, .entries = 1 };
+        if (os.shortOf(need)) |limit|
+            return detail.exceeds(requested, limit, error.AllocationRefused, reason);
+    }
     detail.requested = requested;
     return detail.fail(error.AllocationRefused, reason);
 }

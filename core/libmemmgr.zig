@@ -16,6 +16,7 @@ const save = @import("c_api/save.zig");
 const scan = @import("c_api/scan.zig");
 const stats = @import("c_api/stats.zig");
 const status = @import("c_api/status.zig");
+const target = @import("target.zig");
 const verify = @import("c_api/verify.zig");
 const view = @import("c_api/view.zig");
 const write = @import("c_api/write.zig");
@@ -47,6 +48,8 @@ else
     null;
 
 comptime {
+    // First: for another target it is the one error.
+    target.check();
     for (shims) |shim| {
         for (@typeInfo(shim).@"struct".decl_names) |name| {
             if (std.mem.startsWith(u8, name, "memmgr_")) {

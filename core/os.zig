@@ -18,13 +18,11 @@ const native = switch (builtin.os.tag) {
     .linux => @import("os/linux.zig"),
     .macos => @import("os/darwin.zig"),
     .windows => @import("os/windows.zig"),
-    else => @compileError("memmgr runs on Linux, macOS and Windows"),
+    else => unreachable, // target.check
 };
 
 comptime {
-    if (@sizeOf(usize) != 8 or builtin.cpu.arch.endian() != .little) {
-        @compileError("memmgr needs a 64-bit little-endian processor");
-    }
+    @import("target.zig").check();
 }
 
 pub const simulated = @import("os/simulated.zig");

@@ -2,7 +2,8 @@
 
 What Python knows of the library is include/memmgr.h itself: `cdef` takes out of it what cffi's
 parser does not read, and names nothing that the header declares. The module is compiled by the
-system's compiler, or by Zig's where there is none, so that Python is all a machine has to have.
+system's compiler, or by Zig's where there is none, so that Python is all a machine has to have;
+and for another platform if MEMMGR_WHEEL has that platform's tag (wheels.py goes through them).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,53 @@ LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 # What Python has to have in C, within the limited API of Python 3.10, in this order.
 OWN_SOURCES = ("numpy_api.c", "pool.c", "view.c", "module.c")
+
+# The core is the module's own, also in a process that has a libmemmgr.so.
+LINUX_OPTIONS = ["-s", "-Wl,-Bsymbolic"]
+
+# What can be made on any machine, by Zig: the wheel's platform, and Zig's name of the target.
+WHEELS = {
+    "manylinux_2_17_x86_64": "x86_64-linux-gnu.2.17",
+    "manylinux_2_17_aarch64": "aarch64-linux-gnu.2.17",
+    "musllinux_1_2_x86_64": "x86_64-linux-musl",
+    "musllinux_1_2_aarch64": "aarch64-linux-musl",
+    "macosx_11_0_x86_64": "x86_64-macos.11.0",
+    "macosx_11_0_arm64": "aarch64-macos.11.0",
+    "win_amd64": "x86_64-windows-gnu",
+}
+
+# What Python.h asks of a 64-bit system in the limited API, which is the same for all of a kind.
+PYCONFIG = """
+#define SIZEOF_VOID_P 8
+#define SIZEOF_SIZE_T 8
+#define SIZEOF_LONG_LONG 8
+#define SIZEOF_INT 4
+#define SIZEOF_SHORT 2
+#define SIZEOF_DOUBLE 8
+#define SIZEOF_FLOAT 4
+#define SIZEOF_PID_T 4
+#define SIZEOF_TIME_T 8
+#define HAVE_SSIZE_T 1
+#define HAVE_STDDEF_H 1
+#define HAVE_UINTPTR_T 1
+#define HAVE_INTPTR_T 1
+#define HAVE_WCHAR_H 1
+#define WITH_THREAD 1
+#ifdef _WIN32
+#define MS_WINDOWS
+#define MS_WIN32
+#define MS_WIN64
+#define HAVE_DECLSPEC_DLL
+#define Py_ENABLE_SHARED 1
+#define SIZEOF_LONG 4
+#define SIZEOF_WCHAR_T 2
+#else
+#define HAVE_UNISTD_H 1
+#define HAVE_SYS_TYPES_H 1
+#define SIZEOF_LONG 8
+#define SIZEOF_WCHAR_T 4
+#endif
+"""
 
 # What gives back what arrays hold, in C: a destructor in Python could be interrupted by Ctrl-C.
 DESTRUCTORS = """
@@ -101,19 +150,31 @@ class BuildExt(build_ext):
         temp = Path(self.build_temp).resolve()
         temp.mkdir(parents=True, exist_ok=True)
         check_headers(Path(sysconfig.get_path("include")))
-        target = self._choose_compiler()
-        build_core(temp / "core", target)
         source = temp / "_native.c"
         make_ffi().emit_c_code(str(source))
         extension = self._extension()
+        if wheel := os.environ.get("MEMMGR_WHEEL"):
+            module = Path(self.get_ext_fullpath(extension.name))
+            module.parent.mkdir(parents=True, exist_ok=True)
+            cross_compile(source, module, temp, WHEELS[wheel])
+            return
+        target = self._choose_compiler()
+        build_core(temp / "core", target)
         extension.sources = [str(source)]
         extension.include_dirs = [str(temp / "core" / "include")]
         name = "memmgr_static.lib" if os.name == "nt" else "libmemmgr.a"
         extension.extra_objects = [str(temp / "core" / "lib" / name)]
         if sys.platform == "linux":
-            # The core is this module's own, also in a process that has a libmemmgr.so.
-            extension.extra_link_args = ["-s", "-Wl,-Bsymbolic"]
+            extension.extra_link_args = LINUX_OPTIONS
         super().run()
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Returns the name that the interpreter of the wheel looks for."""
+        wheel = os.environ.get("MEMMGR_WHEEL")
+        if wheel is None:
+            return str(super().get_ext_filename(fullname))
+        suffix = ".pyd" if wheel.startswith("win") else ".abi3.so"
+        return os.path.join(*fullname.split(".")) + suffix
 
     def _extension(self) -> Extension:
         (extension,) = self.distribution.ext_modules
@@ -142,6 +203,8 @@ class BdistWheel(bdist_wheel):
     def finalize_options(self) -> None:
         """Says cp310-abi3 where the module uses the limited API."""
         self.py_limited_api = "cp310" if LIMITED_API else False
+        if wheel := os.environ.get("MEMMGR_WHEEL"):
+            self.plat_name = wheel
         super().finalize_options()
 
 
@@ -158,6 +221,51 @@ def build_core(prefix: Path, target: list[str]) -> None:
     command = [*ZIG, "build", "--prefix", str(prefix), *target]
     # Zig compiles its own build system first: without optimizing it, in a fifth of the time.
     subprocess.run(command, cwd=ROOT, env=os.environ | {"ZIG_DEBUG_CMD": "1"}, check=True)
+
+
+def cross_compile(source: Path, module: Path, temp: Path, target: str) -> None:
+    """Compiles the module, and a core for it, for a target of Zig's, in the limited API.
+
+    Python's headers are the running interpreter's, without what they know of its machine. Its
+    functions are found by the interpreter that loads the module; on Windows that takes the name of
+    a library, python3.dll, and an import library made of what the module calls.
+    """
+    if not LIMITED_API:
+        raise PlatformError("the limited API takes an interpreter with a GIL")
+    build_core(temp / "core", [f"-Dtarget={target}"])
+    headers = temp / "headers"
+    shutil.copytree(sysconfig.get_path("include"), headers, dirs_exist_ok=True)
+    (headers / "pyconfig.h").write_text(PYCONFIG, encoding="utf-8")
+    compiler = [*ZIG, "cc", "-target", target, "-mcpu=baseline"]
+    object_file = temp / "_native.o"
+    flags = ["-O2", "-fPIC", "-DNDEBUG", "-fno-sanitize=all", "-DPy_LIMITED_API=0x030A0000"]
+    folders = [f"-I{headers}", f"-I{temp / 'core' / 'include'}"]
+    run([*compiler, *flags, *folders, "-c", source, "-o", object_file])
+    library = temp / "core" / "lib" / "libmemmgr.a"
+    options: Sequence[str | Path]
+    if "windows" in target:
+        library = library.with_name("memmgr_static.lib")
+        options = ["-s", import_library(object_file, temp)]
+    elif "macos" in target:
+        options = ["-undefined", "dynamic_lookup"]
+    else:
+        options = LINUX_OPTIONS
+    run([*compiler, "-shared", object_file, library, *options, "-o", module])
+
+
+def import_library(object_file: Path, temp: Path) -> Path:
+    """Makes the import library of python3.dll for what an object file imports from it."""
+    names = re.findall(rb"\0__imp_(_?Py\w+)(?=\0)", object_file.read_bytes())
+    definition, library = temp / "python3.def", temp / "python3.lib"
+    exports = sorted({name.decode() for name in names})
+    definition.write_text("\n".join(["LIBRARY python3.dll", "EXPORTS", *exports]), "utf-8")
+    run([*ZIG, "dlltool", "-m", "i386:x86-64", "-d", definition, "-l", library])
+    return library
+
+
+def run(command: Sequence[str | Path]) -> None:
+    """Runs a command that has to succeed."""
+    subprocess.run(command, check=True, env=os.environ | {"ZIG_DEBUG_CMD": "1"})
 
 
 def system_compiler() -> str | None:

@@ -1,8 +1,7 @@
 //! The OS layer on macOS, 11 and later.
 //!
-//! Only public libSystem functions are used, except for `__ulock_wait2`: what stands in its place
-//! since macOS 14.4, os_sync_wait_on_address, is built on it, and one path for all versions is one
-//! that is tested on all.
+//! Only public libSystem functions are used, except for `__ulock_wait2` and `__ulock_wake` before
+//! macOS 14.4, which has os_sync_wait_on_address in their place.
 
 const std = @import("std");
 const darwin = std.c;
@@ -21,6 +20,7 @@ const c = struct {
         info: *VmStatistics64,
         count: *darwin.mach_msg_type_number_t,
     ) darwin.kern_return_t;
+    extern "c" fn dlsym(handle: ?*anyopaque, name: [*:0]const u8) usize;
     extern "c" var vm_kernel_page_size: usize;
 };
 
@@ -381,22 +381,67 @@ pub fn syncFile(file: File, code: *i64) os.Error!void {
 
 // Threads ---------------------------------------------------------------------------------------
 
+/// <os/os_sync_wait_on_address.h>. The size is that of the word; flags of 0: of this process alone.
+const sync = struct {
+    const Wait = fn (*const anyopaque, u64, usize, u32) callconv(.c) c_int;
+    const WaitTimed = fn (*const anyopaque, u64, usize, u32, u32, u64) callconv(.c) c_int;
+    const Wake = fn (*const anyopaque, usize, u32) callconv(.c) c_int;
+
+    /// OS_CLOCK_MACH_ABSOLUTE_TIME; the timeout is in nanoseconds nonetheless.
+    const clock = 32;
+
+    /// A function of this system's, looked up once; null before macOS 14.4.
+    fn find(comptime F: type, comptime name: [:0]const u8) ?*const F {
+        const unasked = std.math.maxInt(usize);
+        const cell = struct {
+            const key = name;
+            var address: std.atomic.Value(usize) = .init(unasked);
+        };
+        var address = cell.address.load(.monotonic);
+        if (address == unasked) {
+            const default: ?*anyopaque = @ptrFromInt(@as(usize, @bitCast(@as(isize, -2))));
+            address = c.dlsym(default, cell.key);
+            cell.address.store(address, .monotonic);
+        }
+        return @ptrFromInt(address);
+    }
+};
+
 pub fn futexWait(word: *const std.atomic.Value(u32), expected: u32, timeout_ns: ?u64) void {
-    // A timeout of 0 means for ever.
+    const errno = std.c._errno().*;
+    defer std.c._errno().* = errno;
+    // 0 means for ever to the one, and nothing to the other.
     const timeout = if (timeout_ns) |ns| @max(ns, 1) else 0;
-    const wait: darwin.UL = .{ .op = .COMPARE_AND_WAIT, .NO_ERRNO = true };
-    _ = darwin.__ulock_wait2(wait, word, expected, timeout, 0);
+    const size = @sizeOf(u32);
+    if (timeout_ns == null) {
+        if (sync.find(sync.Wait, "os_sync_wait_on_address")) |wait| {
+            _ = wait(word, expected, size, 0);
+            return;
+        }
+    } else if (sync.find(sync.WaitTimed, "os_sync_wait_on_address_with_timeout")) |wait| {
+        _ = wait(word, expected, size, 0, sync.clock, timeout);
+        return;
+    }
+    const operation: darwin.UL = .{ .op = .COMPARE_AND_WAIT, .NO_ERRNO = true };
+    _ = darwin.__ulock_wait2(operation, word, expected, timeout, 0);
 }
 
 pub fn futexWakeAll(word: *const std.atomic.Value(u32)) void {
-    wake(word, true);
+    wake(word, "os_sync_wake_by_address_all", true);
 }
 
 pub fn futexWakeOne(word: *const std.atomic.Value(u32)) void {
-    wake(word, false);
+    wake(word, "os_sync_wake_by_address_any", false);
 }
 
-fn wake(word: *const std.atomic.Value(u32), all: bool) void {
+fn wake(word: *const std.atomic.Value(u32), comptime name: [:0]const u8, all: bool) void {
+    const errno = std.c._errno().*;
+    defer std.c._errno().* = errno;
+    if (sync.find(sync.Wake, name)) |wakeUp| {
+        // That nobody waits is a failure too.
+        while (wakeUp(word, @sizeOf(u32), 0) < 0 and posix.interrupted()) {}
+        return;
+    }
     const operation: darwin.UL = .{ .op = .COMPARE_AND_WAIT, .WAKE_ALL = all, .NO_ERRNO = true };
     while (darwin.__ulock_wake(operation, word, 0) == -@as(c_int, @backingInt(darwin.E.INTR))) {}
 }

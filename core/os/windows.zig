@@ -1031,14 +1031,23 @@ pub fn syncFile(file: File, code: *i64) Error!void {
     if (win.FlushFileBuffers(file) == 0) return refused(code);
 }
 
-/// Not by ReplaceFile, which takes two steps and can leave neither of the two under the name.
+/// Not by ReplaceFile, which takes two steps and can leave neither of the two under the name. While
+/// another thread gives a file that name, and while a scanner of new files looks at one, the answer
+/// is no for a moment, so it is tried a few times.
 pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
     const from_room = try fullPath(from, code);
     defer heap.free(from_room);
     const to_room = try fullPath(to, code);
     defer heap.free(to_room);
     const flags = win.movefile_replace_existing | win.movefile_write_through;
-    if (win.MoveFileExW(extended(from_room), extended(to_room), flags) == 0) return refused(code);
+    const attempts = 8;
+    for (1..attempts + 1) |attempt| {
+        if (win.MoveFileExW(extended(from_room), extended(to_room), flags) != 0) return;
+        const why = win.GetLastError();
+        const passing = why == win.error_access_denied or why == win.error_sharing_violation;
+        if (!passing or attempt == attempts) return fail(code, why);
+        win.Sleep(@intCast(attempt));
+    }
 }
 
 /// The renaming has waited for it.

@@ -12,6 +12,7 @@
 #ifdef _WIN32
 #include <direct.h>
 #include <process.h>
+#include <windows.h>
 #define files_make_folder(path) _mkdir(path)
 #define files_remove_folder(path) _rmdir(path)
 #else
@@ -20,6 +21,39 @@
 #define files_make_folder(path) mkdir(path, 0755)
 #define files_remove_folder(path) rmdir(path)
 #endif
+
+#ifdef _WIN32
+/* A path in UTF-8 as Windows takes it, which reads `char` in a code page of its own. */
+typedef struct wide_path {
+    wchar_t text[512];
+} wide_path;
+
+static inline wide_path widen(const char *path)
+{
+    wide_path wide;
+    MultiByteToWideChar(CP_UTF8, 0, path, -1, wide.text, sizeof wide.text / sizeof wide.text[0]);
+    return wide;
+}
+#endif
+
+/* fopen and remove, of a path in UTF-8. */
+static inline FILE *file_open(const char *path, const char *mode)
+{
+#ifdef _WIN32
+    return _wfopen(widen(path).text, widen(mode).text);
+#else
+    return fopen(path, mode);
+#endif
+}
+
+static inline int file_remove(const char *path)
+{
+#ifdef _WIN32
+    return _wremove(widen(path).text);
+#else
+    return remove(path);
+#endif
+}
 
 static struct {
     char folder[256];
@@ -36,7 +70,7 @@ static inline void files_die(const char *what)
 static inline void files_remove_all(void)
 {
     unsigned index;
-    for (index = 0; index < files.count; index++) remove(files.paths[index]);
+    for (index = 0; index < files.count; index++) file_remove(files.paths[index]);
     files_remove_folder(files.folder);
 }
 
@@ -76,7 +110,7 @@ static inline const char *file_write(const char *name, const void *bytes, size_t
                                      size_t fill_size)
 {
     const char *path = file_path(name);
-    FILE *file = fopen(path, "wb");
+    FILE *file = file_open(path, "wb");
     unsigned char block[4096];
     if (file == NULL) files_die(path);
     if (size > 0 && fwrite(bytes, 1, size, file) != size) files_die(path);

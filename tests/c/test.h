@@ -3,7 +3,8 @@
  *
  * A test is a function without arguments; RUN counts it as failed if any check in it failed, on
  * any thread. A check that fails prints where it stands, what it expected and the message of
- * `error`, and goes on. Included first, because it chooses what the system's headers declare.
+ * `error`, and goes on. Tests that pass are named if MEMMGR_TESTS_LISTED is set.
+ * Included first, because it chooses what the system's headers declare.
  */
 #ifndef TEST_H
 #define TEST_H
@@ -115,7 +116,10 @@ static inline void test_run(const char *name, void (*function)(void))
         printf("%s skipped: %s\n", name, test.skip_reason);
     } else {
         test.passed++;
+        if (getenv("MEMMGR_TESTS_LISTED") != NULL) printf("%s passed\n", name);
     }
+    /* A child of a fork would print it again. */
+    fflush(stdout);
 }
 
 /* Prints the closing line; returns what main returns. Checks of main itself count as one test. */

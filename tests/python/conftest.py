@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,13 @@ def loaded(
     return manager.load("D01", files.safetensors({"table": table, "ids": ids}))
 
 
+# What Linux tells of a process; Wine shows it to Windows programs too, and it is not about them.
+PROC = Path("/proc/self") if sys.platform == "linux" else Path("no such folder")
+
+
 def process_map() -> list[tuple[int, int, str, str]]:
     """Start, end, permissions and file of each mapping; empty where there is no such list."""
-    maps = Path("/proc/self/maps")
+    maps = PROC / "maps"
     entries = []
     for line in maps.read_text().splitlines() if maps.exists() else ():
         addresses, permissions, _, _, _, *file = line.split(maxsplit=5)
@@ -134,7 +139,7 @@ def footprint(manager: memmgr.Manager, folder: Path) -> dict[str, Any]:
         if entry[3].startswith(str(folder))
         or any(start < entry[1] and entry[0] < end for start, end in regions)
     ]
-    descriptors = Path("/proc/self/fd")
+    descriptors = PROC / "fd"
     return {
         "allocated": stats.allocated,
         "mapped": stats.mapped,

@@ -18,7 +18,7 @@ import memmgr
 import numpy as np
 import pytest
 
-from .conftest import CAPACITY, MIB, Files, Unchanged, needs_process_map, process_map
+from .conftest import CAPACITY, MIB, PROC, Files, Unchanged, needs_process_map, process_map
 
 Mode = Literal["r", "r+", "c", "ram"]
 MODES: list[Mode] = ["r", "r+", "c", "ram"]
@@ -122,13 +122,13 @@ def test_load_by_index_and_by_str_path(manager: memmgr.Manager, files: Files) ->
 
 
 def test_descriptor_is_closed_after_load(manager: memmgr.Manager, files: Files) -> None:
-    if not Path("/proc/self/fd").exists():
+    if not (PROC / "fd").exists():
         pytest.skip("the system has no list of descriptors")
     path = files.npy(np.arange(3))
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(os.listdir(PROC / "fd"))
     for mode in MODES:
         manager.load("D01", path, mode=mode)
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir(PROC / "fd")) == before
         manager["D01"].unload()
 
 

@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.manager.close("defer")
         for model in self.models:
-            model.before, model.now = [], None
+            model.before, model.now, model.going = [], None, None
         shutil.rmtree(self.folder)
 
 

@@ -27,7 +27,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from memmgr._call import call
 from memmgr._native import ffi, lib
 
-from .conftest import MIB, Unchanged
+from .conftest import MIB, PROC, Unchanged
 
 POOL_LIMIT = 4 * MIB
 
@@ -144,7 +144,7 @@ def test_r6_1_r6_2_pools_are_made_once(pool: memmgr.Manager) -> None:
     del first, second, other
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="asks Linux")
+@pytest.mark.skipif(not (PROC / "smaps_rollup").exists(), reason="asks Linux")
 def test_zeros_touch_no_page_that_is_zeros(pool: memmgr.Manager) -> None:
     """As numpy.zeros; what was used before is made zeros."""
 

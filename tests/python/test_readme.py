@@ -22,6 +22,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import memmgr
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,6 +110,10 @@ def test_command_prints_what_the_readme_shows(
 
 @pytest.mark.parametrize(("program", "output"), list(python_programs()))
 def test_program_prints_what_the_readme_shows(program: str, output: str, tmp_path: Path) -> None:
+    if os.name == "nt" and "guard=True" in program:
+        pytest.skip("a mapped file cannot be cut short there")
+    if np.dtype(int).itemsize < 8:
+        pytest.skip("integers are shorter with this NumPy")
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,

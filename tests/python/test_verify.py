@@ -175,7 +175,10 @@ def test_own_writes_are_no_change_once_they_are_flushed(
         assert dimension.verify()
         dimension.flush()
         assert dimension.verify()
-    touch(path)
+    try:
+        touch(path)
+    except PermissionError:
+        pytest.skip("the times of a file that is mapped to be written to cannot be set here")
     assert dimension.verify().changes == {"rewritten"}
 
 

@@ -82,6 +82,7 @@ class Holders:
         """Who holds views of a dimension, or of all: MEMMGR_NONE."""
         count = ffi.new("size_t *", 16)
         capacity = 0
+        c_holders: CData = ()
         while capacity < count[0]:
             # Room for some that come between two calls.
             capacity = 2 * count[0]
@@ -94,7 +95,7 @@ class Holders:
         if pin is not None and _ticket(pin.view) != c.ticket:
             pin = None
         return Holder(
-            dimension=names[c.dimension],
+            dimension=names[int(c.dimension)],
             layer=None if pin is None else pin.layer,
             offset=c.offset,
             length=c.length,

@@ -480,7 +480,7 @@ class Manager(Pools, Mapping[str, Dimension]):
 
     # As a mapping it would be compared by its items; it is one object, and hashable.
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # pyright: ignore[reportAssignmentType]
 
     def __repr__(self) -> str:
         if self._closed:

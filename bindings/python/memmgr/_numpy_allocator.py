@@ -7,8 +7,7 @@ NumPy's handler is a context variable: only what runs in the same context sees i
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from . import _native
@@ -30,19 +29,24 @@ def new_handler(manager: int, alignment: int) -> object:
     return _native.new_numpy_handler(manager, alignment)
 
 
-@contextlib.contextmanager
-def under(handler: object) -> Iterator[None]:
-    """NumPy's arrays in this context come from a handler; a refusal leaves as its exception."""
-    forget_refusal()
-    previous = _native.set_numpy_handler(handler)
-    try:
-        yield
-    except MemoryError as error:
-        if not _is_refusal(error):
-            raise
-        raise take_refusal() from error
-    finally:
-        _native.set_numpy_handler(previous)
+class under:  # noqa: N801 - called as the function beside it
+    """NumPy's arrays in this context come from a handler; a refusal leaves as its exception.
+
+    No generator: in Python 3.12 an exception that one replaces is in a cycle with its frames, and
+    keeps their arrays until the collector comes.
+    """
+
+    def __init__(self, handler: object) -> None:
+        self._handler = handler
+
+    def __enter__(self) -> None:
+        forget_refusal()
+        self._previous = _native.set_numpy_handler(self._handler)
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        _native.set_numpy_handler(self._previous)
+        if isinstance(error, MemoryError) and _is_refusal(error):
+            raise take_refusal() from error
 
 
 def call_under(handler: object, function: Callable[..., _T], *arguments: Any) -> _T:
