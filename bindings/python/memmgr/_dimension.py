@@ -36,9 +36,9 @@ from ._pin import release as _release
 from ._progress import Listener, Progress
 from ._residency import Residency, Warming
 from ._save import run as _save
-from ._sizes import parse_size
 from ._scan import Instructions, as_query
 from ._scan import topk as _topk
+from ._sizes import parse_size
 from ._stats import DimensionStats, Memory
 from ._verify import Verification
 from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
