@@ -76,9 +76,9 @@ template <class T> struct PoolAllocator {
     template <class U> PoolAllocator(const PoolAllocator<U> &other) : manager(other.manager) {}
     T *allocate(std::size_t count)
     {
-        void *block = nullptr;
         if (count > SIZE_MAX / sizeof(T)) throw std::bad_alloc();
-        require(memmgr_block_alloc(manager, count * sizeof(T), &block, &error));
+        void *const block = memmgr_block_alloc(manager, count * sizeof(T), &error);
+        if (block == nullptr) require(error.status);
         return static_cast<T *>(block);
     }
     void deallocate(T *block, std::size_t) noexcept { memmgr_block_free(manager, block, nullptr); }
