@@ -112,20 +112,20 @@ fn debugging(pool: *const Pool) bool {
 
 // Allocating ------------------------------------------------------------------------------------
 
-/// True if the calling thread has a block at hand, which is put out.
-pub inline fn tryAlloc(handle: u64, size: usize, out: *?*anyopaque) bool {
-    const cache = Cache.last() orelse return false;
-    if (size > size_classes.size_max or !cache.enter(handle)) return false;
+/// A block that the calling thread has at hand.
+pub inline fn tryAlloc(handle: u64, size: usize) ?*anyopaque {
+    const cache = Cache.last() orelse return null;
+    if (size > size_classes.size_max or !cache.enter(handle)) return null;
     defer cache.leave();
-    return cache.pop(size_classes.number(size), out);
+    return cache.pop(size_classes.number(size));
 }
 
 /// The same after that failed: there may be one in the thread's other magazine.
-pub fn tryAllocOther(handle: u64, size: usize, out: *?*anyopaque) bool {
-    const cache = Cache.last() orelse return false;
-    if (size > size_classes.size_max or !cache.enter(handle)) return false;
+pub fn tryAllocOther(handle: u64, size: usize) ?*anyopaque {
+    const cache = Cache.last() orelse return null;
+    if (size > size_classes.size_max or !cache.enter(handle)) return null;
     defer cache.leave();
-    return cache.popOther(size_classes.number(size), out);
+    return cache.popOther(size_classes.number(size));
 }
 
 pub const Request = struct {
@@ -177,10 +177,9 @@ fn allocAny(
     if (pool.cacheOfThread(handle)) |cache| {
         if (cache.enterAny(handle)) {
             defer cache.leave();
-            var block: ?*anyopaque = null;
-            if (cache.pop(Spans.live(class), &block)) return @ptrCast(block.?);
+            if (cache.pop(Spans.live(class))) |block| return block;
             if (cache.fill(&pool.depots[class], detail)) {
-                if (cache.pop(Spans.live(class), &block)) return @ptrCast(block.?);
+                if (cache.pop(Spans.live(class))) |block| return block;
             } else |_| {}
         }
     }

@@ -29,7 +29,8 @@
  *
  * Errors. A function that can fail returns a memmgr_status: MEMMGR_OK is 0, everything else is
  * positive and says what the program can do about it. What happened, in numbers and in one
- * sentence, is written to the memmgr_error that the caller passes last; it may be NULL. After a
+ * sentence, is written to the memmgr_error that the caller passes last; it may be NULL. Functions
+ * that hand out one block return it instead, or NULL: the status is in the error, too. After a
  * failure everything is as it was before the call, and outputs are zero. New statuses may be
  * added: treat an unknown one as a failure. The library never aborts, prints or exits.
  *
@@ -810,23 +811,23 @@ MEMMGR_API memmgr_status memmgr_write_end(memmgr_manager *manager, memmgr_write 
 /* Hands out a block of at least size bytes, aligned to 16, with any content. A size of 0 is 1. The
  * room of a block is at most 15 bytes or an eighth of it larger than what was asked for (beyond
  * 64 KiB, less than a page, where that is more).
+ * Returns the block; or NULL, and then why is in error, whose status is set: alone in this header,
+ * these four functions return no status. It would take a store and a load of every block to hand
+ * it out by an argument, and that is felt.
  * Ownership: the block is the caller's until memmgr_block_free.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (the manager was closed), LIMIT_EXCEEDED
  * (of the pools or of the budget: limit tells which), ALLOCATION. Since: 0.1. */
-MEMMGR_API memmgr_status memmgr_block_alloc(memmgr_manager *manager, size_t size,
-                                            void **block_out, memmgr_error *error);
+MEMMGR_API void *memmgr_block_alloc(memmgr_manager *manager, size_t size, memmgr_error *error);
 
 /* The same, aligned to a power of two of at most the page size.
  * Threads, errors: as memmgr_block_alloc. Since: 0.1. */
-MEMMGR_API memmgr_status memmgr_block_alloc_aligned(memmgr_manager *manager, size_t size,
-                                                    size_t alignment, void **block_out,
-                                                    memmgr_error *error);
+MEMMGR_API void *memmgr_block_alloc_aligned(memmgr_manager *manager, size_t size,
+                                            size_t alignment, memmgr_error *error);
 
 /* The same, of zeros. Pages that the system has just given are zeros, and are not touched.
  * Threads, errors: as memmgr_block_alloc. Since: 0.1. */
-MEMMGR_API memmgr_status memmgr_block_alloc_zeroed(memmgr_manager *manager, size_t size,
-                                                   size_t alignment, void **block_out,
-                                                   memmgr_error *error);
+MEMMGR_API void *memmgr_block_alloc_zeroed(memmgr_manager *manager, size_t size,
+                                           size_t alignment, memmgr_error *error);
 
 /* Hands out count blocks of the same size, or none.
  * blocks_out: room for count pointers. Threads, errors: as memmgr_block_alloc. Since: 0.1. */
@@ -836,11 +837,11 @@ MEMMGR_API memmgr_status memmgr_block_alloc_batch(memmgr_manager *manager, size_
 
 /* Makes a block larger or smaller, moving it if it must: the first bytes stay what they were. If it
  * fails the block is as it was. NULL as block hands out a new one. An alignment beyond 16 is not
- * kept.
+ * kept. Returns the block; or NULL, and then why is in error.
  * Threads: any, one at a time for a block. Errors: those of memmgr_block_alloc, and
  * POOL_CORRUPTION. Since: 0.1. */
-MEMMGR_API memmgr_status memmgr_block_resize(memmgr_manager *manager, void *block, size_t size,
-                                             void **block_out, memmgr_error *error);
+MEMMGR_API void *memmgr_block_resize(memmgr_manager *manager, void *block, size_t size,
+                                     memmgr_error *error);
 
 /* Takes a block back, on any thread. NULL is a no-op. Works after the manager was closed, until
  * the last block is freed.

@@ -74,6 +74,17 @@ void call(memmgr_status (*function)(Parameters...), Arguments... arguments)
     if (function(arguments..., &error) != MEMMGR_OK) throw Error(error);
 }
 
+/* The same for a function that returns a block. */
+template <class... Parameters, class... Arguments>
+void *call(void *(*function)(Parameters...), Arguments... arguments)
+{
+    memmgr_error error;
+    error.struct_size = sizeof error;
+    void *block = function(arguments..., &error);
+    if (block == nullptr) throw Error(error);
+    return block;
+}
+
 /* ==== Text and types ======================================================================== */
 
 /* UTF-8 that ends with NUL, for the length of a call. */
@@ -435,9 +446,7 @@ public:
     /* May move it; if it throws, it is as it was. */
     void resize(std::size_t size)
     {
-        void *block = nullptr;
-        call(memmgr_block_resize, manager_, data_, size, &block);
-        data_ = block;
+        data_ = call(memmgr_block_resize, manager_, data_, size);
         size_ = size;
     }
 
@@ -472,12 +481,10 @@ public:
     T *allocate(std::size_t count)
     {
         const auto size = static_cast<std::size_t>(detail::length_of<T>(count));
-        void *block = nullptr;
         if constexpr (alignof(T) <= 16)
-            call(memmgr_block_alloc, manager_, size, &block);
+            return static_cast<T *>(call(memmgr_block_alloc, manager_, size));
         else
-            call(memmgr_block_alloc_aligned, manager_, size, alignof(T), &block);
-        return static_cast<T *>(block);
+            return static_cast<T *>(call(memmgr_block_alloc_aligned, manager_, size, alignof(T)));
     }
     void deallocate(T *block, std::size_t) noexcept { memmgr_block_free(manager_, block, nullptr); }
     template <class U> bool operator==(const Allocator<U> &other) const noexcept
@@ -533,20 +540,16 @@ public:
 
     Block alloc(std::size_t size) const
     {
-        void *block = nullptr;
-        call(memmgr_block_alloc, manager_, size, &block);
-        return Block(manager_, block, size);
+        return Block(manager_, call(memmgr_block_alloc, manager_, size), size);
     }
     Block alloc(std::size_t size, std::size_t alignment) const
     {
-        void *block = nullptr;
-        call(memmgr_block_alloc_aligned, manager_, size, alignment, &block);
+        void *block = call(memmgr_block_alloc_aligned, manager_, size, alignment);
         return Block(manager_, block, size);
     }
     Block alloc_zeroed(std::size_t size, std::size_t alignment = 16) const
     {
-        void *block = nullptr;
-        call(memmgr_block_alloc_zeroed, manager_, size, alignment, &block);
+        void *block = call(memmgr_block_alloc_zeroed, manager_, size, alignment);
         return Block(manager_, block, size);
     }
     template <class T> Allocator<T> allocator() const noexcept { return Allocator<T>(manager_); }

@@ -34,8 +34,8 @@ static inline void open_allocator(void)
 
 static inline void *take(size_t size)
 {
-    void *block;
-    must(memmgr_block_alloc(manager, size, &block, NULL) == MEMMGR_OK, "allocate");
+    void *block = memmgr_block_alloc(manager, size, NULL);
+    must(block != NULL, "allocate");
     return block;
 }
 

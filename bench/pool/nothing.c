@@ -13,12 +13,10 @@ memmgr_status memmgr_manager_open(const memmgr_manager_options *options,
     return MEMMGR_OK;
 }
 
-memmgr_status memmgr_block_alloc(memmgr_manager *manager, size_t size, void **block_out,
-                                 memmgr_error *error)
+void *memmgr_block_alloc(memmgr_manager *manager, size_t size, memmgr_error *error)
 {
     (void)manager, (void)size, (void)error;
-    *block_out = block;
-    return MEMMGR_OK;
+    return block;
 }
 
 memmgr_status memmgr_block_free(memmgr_manager *manager, void *freed, memmgr_error *error)

@@ -96,8 +96,9 @@ static PyObject *block_new(PyTypeObject *type, PyObject *arguments, PyObject *ke
     block->manager = (memmgr_manager *)(uintptr_t)handle;
     block->length = length;
     ERROR(error);
-    if (memmgr_block_alloc_aligned(block->manager, (size_t)length, (size_t)alignment, &block->data,
-                                   &error) != MEMMGR_OK) {
+    block->data = memmgr_block_alloc_aligned(block->manager, (size_t)length, (size_t)alignment,
+                                             &error);
+    if (block->data == NULL) {
         Py_DECREF(block);
         tell("raise_error", &error);
         return NULL;
@@ -211,10 +212,9 @@ typedef struct {
 static void *numpy_malloc(void *context, size_t size)
 {
     Handler *handler = context;
-    void *block;
     ERROR(error);
-    if (memmgr_block_alloc_aligned(handler->manager, size, handler->alignment, &block, &error) !=
-        MEMMGR_OK)
+    void *block = memmgr_block_alloc_aligned(handler->manager, size, handler->alignment, &error);
+    if (block == NULL)
         tell_aside("note_refusal", &error);
     return block;
 }
@@ -222,12 +222,12 @@ static void *numpy_malloc(void *context, size_t size)
 static void *numpy_calloc(void *context, size_t count, size_t size)
 {
     Handler *handler = context;
-    void *block;
     ERROR(error);
     if (size != 0 && count > SIZE_MAX / size)
         return NULL;
-    if (memmgr_block_alloc_zeroed(handler->manager, count * size, handler->alignment, &block,
-                                  &error) != MEMMGR_OK)
+    void *block =
+        memmgr_block_alloc_zeroed(handler->manager, count * size, handler->alignment, &error);
+    if (block == NULL)
         tell_aside("note_refusal", &error);
     return block;
 }
@@ -248,7 +248,8 @@ static void *numpy_realloc(void *context, void *block, size_t size)
     if (block == NULL)
         return numpy_malloc(context, size);
     if (handler->alignment <= 16) {
-        if (memmgr_block_resize(handler->manager, block, size, &moved, &error) != MEMMGR_OK)
+        moved = memmgr_block_resize(handler->manager, block, size, &error);
+        if (moved == NULL)
             tell_aside("note_refusal", &error);
         return moved;
     }

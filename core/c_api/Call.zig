@@ -42,6 +42,14 @@ pub fn end(call: *Call, outcome: Error!void) i32 {
     return @backingInt(types.Status.ok);
 }
 
+/// The same for a function that returns a block.
+pub fn endPointer(call: *Call, outcome: Error![*]u8) ?*anyopaque {
+    return outcome catch |err| {
+        _ = call.end(err);
+        return null;
+    };
+}
+
 /// The manager of a handle, also if it was closed and has views left.
 pub fn lookUp(call: *Call, handle: ?*types.Manager) Error!Target {
     const value: u64 = @intFromPtr(handle);

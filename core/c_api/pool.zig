@@ -17,77 +17,58 @@ const alignment_min = 16;
 pub fn memmgr_block_alloc(
     manager: ?*types.Manager,
     size: usize,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) callconv(.c) i32 {
-    if (allocFast(manager, size, block_out)) return 0;
-    return allocPlain(manager, size, block_out, error_out);
+) callconv(.c) ?*anyopaque {
+    return Pool.tryAlloc(@intFromPtr(manager), size) orelse allocPlain(manager, size, error_out);
 }
 
 /// With the arguments of the function above, so that it is left by a jump.
 noinline fn allocPlain(
     manager: ?*types.Manager,
     size: usize,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) callconv(.c) i32 {
+) callconv(.c) ?*anyopaque {
     @branchHint(.cold);
-    if (block_out) |out| if (Pool.tryAllocOther(@intFromPtr(manager), size, out)) return 0;
-    return allocSlow(manager, .{ .size = size }, block_out, error_out);
-}
-
-inline fn allocFast(manager: ?*types.Manager, size: usize, block_out: ?*?*anyopaque) bool {
-    const out = block_out orelse return false;
-    return Pool.tryAlloc(@intFromPtr(manager), size, out);
+    return Pool.tryAllocOther(@intFromPtr(manager), size) orelse
+        allocSlow(manager, .{ .size = size }, error_out);
 }
 
 pub fn memmgr_block_alloc_aligned(
     manager: ?*types.Manager,
     size: usize,
     alignment: usize,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) callconv(.c) i32 {
-    const request: Pool.Request = .{ .size = size, .alignment = alignment };
-    return allocSlow(manager, request, block_out, error_out);
+) callconv(.c) ?*anyopaque {
+    return allocSlow(manager, .{ .size = size, .alignment = alignment }, error_out);
 }
 
 pub fn memmgr_block_alloc_zeroed(
     manager: ?*types.Manager,
     size: usize,
     alignment: usize,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) callconv(.c) i32 {
+) callconv(.c) ?*anyopaque {
     const request: Pool.Request = .{ .size = size, .alignment = alignment, .zeroed = true };
-    return allocSlow(manager, request, block_out, error_out);
+    return allocSlow(manager, request, error_out);
 }
 
 fn allocSlow(
     manager: ?*types.Manager,
     request: Pool.Request,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) i32 {
+) ?*anyopaque {
     var call: Call = .begin(.alloc, error_out);
-    if (block_out) |out| out.* = null;
-    return call.end(alloc(&call, manager, request, block_out));
+    return call.endPointer(alloc(&call, manager, request));
 }
 
-fn alloc(
-    call: *Call,
-    manager: ?*types.Manager,
-    request: Pool.Request,
-    block_out: ?*?*anyopaque,
-) Call.Error!void {
-    const out = block_out orelse return call.invalid("block_out is NULL");
+fn alloc(call: *Call, manager: ?*types.Manager, request: Pool.Request) Call.Error![*]u8 {
     const target = try call.open(manager);
     if (@popCount(request.alignment) != 1 or request.alignment > os.pageSize()) {
         return call.invalid("an alignment is a power of two, and at most the page size");
     }
     var checked = request;
     checked.alignment = @max(request.alignment, alignment_min);
-    out.* = try target.manager.allocBlock(target.handle, checked, &call.detail);
+    return target.manager.allocBlock(target.handle, checked, &call.detail);
 }
 
 pub fn memmgr_block_alloc_batch(
@@ -121,12 +102,10 @@ pub fn memmgr_block_resize(
     manager: ?*types.Manager,
     block: ?*anyopaque,
     size: usize,
-    block_out: ?*?*anyopaque,
     error_out: ?*types.Error,
-) callconv(.c) i32 {
+) callconv(.c) ?*anyopaque {
     var call: Call = .begin(.resize, error_out);
-    if (block_out) |out| out.* = null;
-    return call.end(resize(&call, manager, block, size, block_out));
+    return call.endPointer(resize(&call, manager, block, size));
 }
 
 fn resize(
@@ -134,14 +113,12 @@ fn resize(
     manager: ?*types.Manager,
     block: ?*anyopaque,
     size: usize,
-    block_out: ?*?*anyopaque,
-) Call.Error!void {
-    const out = block_out orelse return call.invalid("block_out is NULL");
+) Call.Error![*]u8 {
     const target = try call.open(manager);
-    out.* = if (block) |old|
-        try target.manager.resizeBlock(target.handle, old, size, &call.detail)
-    else
-        try target.manager.allocBlock(target.handle, .{ .size = size }, &call.detail);
+    const old = block orelse {
+        return target.manager.allocBlock(target.handle, .{ .size = size }, &call.detail);
+    };
+    return target.manager.resizeBlock(target.handle, old, size, &call.detail);
 }
 
 pub fn memmgr_block_free(

@@ -153,22 +153,24 @@ pub inline fn leave(cache: *Cache) void {
     cache.hot.busy.store(0, .release);
 }
 
-/// Puts a block out, if there is one in the loaded magazine of a class, which is given by the state
-/// of its live blocks. Inside.
-pub inline fn pop(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
+/// A block of the loaded magazine of a class, which is given by the state of its live blocks; null
+/// if there is none. Inside.
+pub inline fn pop(cache: *Cache, state: Spans.State) ?[*]u8 {
     const cell = &cache.cells[state];
     const top = cell.top.load(.monotonic);
-    if (top == cell.bottom) return false;
+    if (top == cell.bottom) return null;
     const round: *u32 = @ptrFromInt(top - @sizeOf(u32));
     const granule = round.*;
     const state_of_block = &cache.hot.states[granule];
+    const block = cache.hot.base + @as(usize, granule) * Spans.granule_size;
     // Two threads may have freed it at the same time: see `dropDoubles`.
-    if (state_of_block.load(.monotonic) != Spans.free_block) return false;
+    if (Spans.peek(state_of_block) != Spans.free_block) return null;
     cell.top.store(@intFromPtr(round), .monotonic);
     cell.hits.store(cell.hits.load(.monotonic) +% 1, .monotonic);
     state_of_block.store(state, .monotonic);
-    out.* = cache.hot.base + @as(usize, granule) * Spans.granule_size;
-    return true;
+    // Saves callers from looking.
+    std.debug.assert(@intFromPtr(block) != 0);
+    return block;
 }
 
 /// The same for many; returns how many were put out. Inside.
@@ -194,24 +196,25 @@ pub fn popMany(cache: *Cache, state: Spans.State, out: []?*anyopaque) usize {
 pub inline fn push(cache: *Cache, pointer: usize) bool {
     const hot = &cache.hot;
     const granule = Spans.granuleAt(hot.base, hot.granules, pointer) orelse return false;
-    const live = hot.live_states[granule / Spans.granules_per_unit].load(.monotonic);
-    if (hot.states[granule].load(.monotonic) != live) return false;
+    const live = Spans.peek(&hot.live_states[granule / Spans.granules_per_unit]);
+    const state = &hot.states[granule];
+    if (Spans.peek(state) != live) return false;
     const cell = &cache.cells[live];
     const top = cell.top.load(.monotonic);
     if (Cell.isFull(top)) return false;
     const round: *u32 = @ptrFromInt(top);
     round.* = granule;
     cell.top.store(top + @sizeOf(u32), .monotonic);
-    hot.states[granule].store(Spans.free_block, .monotonic);
+    state.store(Spans.free_block, .monotonic);
     return true;
 }
 
 /// The same after that failed: from the other magazine.
-pub fn popOther(cache: *Cache, state: Spans.State, out: *?*anyopaque) bool {
+pub fn popOther(cache: *Cache, state: Spans.State) ?[*]u8 {
     const cell = &cache.cells[state];
-    if (cell.count() != 0 or !cell.isOtherFull()) return false;
+    if (cell.count() != 0 or !cell.isOtherFull()) return null;
     cell.swap(size_classes.roundsOf(state - 1));
-    return cache.pop(state, out);
+    return cache.pop(state);
 }
 
 /// The same after that failed: to the other magazine.

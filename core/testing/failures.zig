@@ -181,8 +181,10 @@ const World = struct {
             dimension.memmgr_dimension_deallocate(handle, at(.deallocated), 0, 0, err),
             world,
         );
-        try expectOk(pool.memmgr_block_alloc(handle, 100, &world.small, err), world);
-        try expectOk(pool.memmgr_block_alloc(handle, large_size, &world.large, err), world);
+        world.small = pool.memmgr_block_alloc(handle, 100, err);
+        try expectOk(world.outcome(world.small), world);
+        world.large = pool.memmgr_block_alloc(handle, large_size, err);
+        try expectOk(world.outcome(world.large), world);
     }
 
     fn prepare(
@@ -195,6 +197,11 @@ const World = struct {
             dimension.memmgr_dimension_load(world.manager, at(place), path, options, &world.err),
             world,
         );
+    }
+
+    /// Of a function that returns a block.
+    fn outcome(world: *const World, block: ?*anyopaque) i32 {
+        return if (block == null) world.err.status else ok;
     }
 
     /// Views, writes and blocks that are there still.
@@ -586,28 +593,31 @@ const run = struct {
 
     /// Of a class that has no slab.
     fn blockAlloc(world: *World) i32 {
-        return pool.memmgr_block_alloc(world.manager, 5000, &world.block, &world.err);
+        world.block = pool.memmgr_block_alloc(world.manager, 5000, &world.err);
+        return world.outcome(world.block);
     }
 
     fn blockAllocLarge(world: *World) i32 {
         const size = 2 * World.large_size;
-        return pool.memmgr_block_alloc(world.manager, size, &world.block, &world.err);
+        world.block = pool.memmgr_block_alloc(world.manager, size, &world.err);
+        return world.outcome(world.block);
     }
 
     /// The first block of a manager.
     fn blockAllocFirst(world: *World) i32 {
-        var block: ?*anyopaque = null;
-        const result = pool.memmgr_block_alloc(world.opened, 100, &block, &world.err);
-        if (result != ok) return result;
+        const block = pool.memmgr_block_alloc(world.opened, 100, &world.err);
+        if (block == null) return world.outcome(block);
         return pool.memmgr_block_free(world.opened, block, &world.err);
     }
 
     fn blockAllocAligned(world: *World) i32 {
-        return pool.memmgr_block_alloc_aligned(world.manager, 5000, 64, &world.block, &world.err);
+        world.block = pool.memmgr_block_alloc_aligned(world.manager, 5000, 64, &world.err);
+        return world.outcome(world.block);
     }
 
     fn blockAllocZeroed(world: *World) i32 {
-        return pool.memmgr_block_alloc_zeroed(world.manager, 5000, 64, &world.block, &world.err);
+        world.block = pool.memmgr_block_alloc_zeroed(world.manager, 5000, 64, &world.err);
+        return world.outcome(world.block);
     }
 
     fn blockAllocBatch(world: *World) i32 {
@@ -617,11 +627,9 @@ const run = struct {
 
     fn blockResize(world: *World) i32 {
         const size = 3 * World.large_size;
-        var moved: ?*anyopaque = null;
-        const handle = world.manager;
-        const result = pool.memmgr_block_resize(handle, world.large, size, &moved, &world.err);
-        if (result == ok) world.large = moved;
-        return result;
+        const moved = pool.memmgr_block_resize(world.manager, world.large, size, &world.err);
+        if (moved != null) world.large = moved;
+        return world.outcome(moved);
     }
 
     fn blockFree(world: *World) i32 {

@@ -48,10 +48,9 @@ const Fixture = struct {
 
     /// By the fast path where there is one, as from C.
     fn allocAligned(fixture: *Fixture, size: usize, alignment: usize) ![]u8 {
-        var block: ?*anyopaque = null;
-        if (alignment <= 16 and Pool.tryAlloc(fixture.handle, size, &block)) {
-            return @as([*]u8, @ptrCast(block.?))[0..size];
-        }
+        if (alignment <= 16) if (Pool.tryAlloc(fixture.handle, size)) |block| {
+            return @as([*]u8, @ptrCast(block))[0..size];
+        };
         return fixture.request(.{ .size = size, .alignment = alignment });
     }
 

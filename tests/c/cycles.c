@@ -147,7 +147,7 @@ static void open_and_close(unsigned number)
     const int deferred = number % 5 == 0;
     void *block;
     OK(memmgr_dimension_load(other, 1, files_of_a_table[1], NULL, &error));
-    OK(memmgr_block_alloc(other, 100 + number % 1000, &block, &error));
+    block = GET(memmgr_block_alloc(other, 100 + number % 1000, &error));
     OK(memmgr_view_acquire(other, 1, 0, 1, &view, &error));
     if (!deferred) OK(memmgr_view_release(other, &view, &error));
     OK(memmgr_manager_close(other, deferred ? MEMMGR_ON_VIEWS_DEFER : MEMMGR_ON_VIEWS_REFUSE, 0,

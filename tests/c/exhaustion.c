@@ -314,7 +314,7 @@ static void free_slabs_make_room(void)
     void *block;
     OK(memmgr_dimension_load(full, 0, file, NULL, &error));
     OK(memmgr_view_acquire(full, 0, 0, 1, &view, &error));
-    OK(memmgr_block_alloc(full, 1000, &block, &error));
+    block = GET(memmgr_block_alloc(full, 1000, &error));
     FAILS(LIMIT_EXCEEDED,
           memmgr_dimension_would_fit(full, 0, file, 0, MEMMGR_MODE_RAM, &error));
     OK(memmgr_block_free(full, block, &error));

@@ -31,9 +31,8 @@ static void alloc_and_free(void *context)
 {
     uint64_t state = (uintptr_t)context;
     while (!atomic_load(&stop)) {
-        void *block;
         const size_t size = 1 + next_random(&state) % ((size_t)1 << next_random(&state) % 18);
-        if (memmgr_block_alloc(manager, size, &block, &error) != MEMMGR_OK) wrong++;
+        void *const block = GET(memmgr_block_alloc(manager, size, &error));
         memset(block, 1, size);
         if (memmgr_block_free(manager, block, &error) != MEMMGR_OK) wrong++;
         if (size < 10 && memmgr_pool_trim(manager, NULL, &error) != MEMMGR_OK) wrong++;
@@ -48,7 +47,7 @@ static void use_as_child(unsigned char *const kept[KEPT])
     size_t index;
     alarm(20); /* a child that waits for a thread it does not have would do so for ever */
     for (index = 0; index < 200; index++) {
-        OK(memmgr_block_alloc(manager, 1 + index * 500, &blocks[index], &error));
+        blocks[index] = GET(memmgr_block_alloc(manager, 1 + index * 500, &error));
         memset(blocks[index], 2, 1 + index * 500);
     }
     for (index = 0; index < KEPT; index++) {
@@ -81,7 +80,7 @@ static void child_has_usable_pools(uint32_t flags)
     options.flags = flags;
     OK(memmgr_manager_open(&options, &manager, &error));
     for (index = 0; index < KEPT; index++) {
-        OK(memmgr_block_alloc(manager, 100, (void **)&kept[index], &error));
+        kept[index] = GET(memmgr_block_alloc(manager, 100, &error));
         memset(kept[index], (int)index, 100);
     }
     atomic_store(&stop, 0);

@@ -849,6 +849,13 @@ static void check_room(const block *of)
     expect(room >= of->size, "a block has room for what was asked for");
 }
 
+/* What a function that returns a block came to. */
+static memmgr_status got(void *block, void **data)
+{
+    *data = block;
+    return block != NULL ? MEMMGR_OK : error.status;
+}
+
 static void alloc(void)
 {
     target to = aim_at_manager();
@@ -863,25 +870,26 @@ static void alloc(void)
         static const size_t never[] = { SIZE_MAX, SIZE_MAX - 15, SIZE_MAX / 2, (size_t)1 << 40 };
         const unsigned refused = BIT(LIMIT_EXCEEDED) | BIT(INVALID_ARGUMENT) | BIT(ALLOCATION);
         CAME_TO(foretold & BIT_OK ? refused : foretold,
-                memmgr_block_alloc(to.handle, never[below(4)], &data, &error));
+                got(memmgr_block_alloc(to.handle, never[below(4)], &error), &data));
         expect(data == NULL, "no block after a failure");
         return;
     }
     if (one_in(20)) {
         static const size_t never[] = { 0, 3, 48, (size_t)1 << 40 };
         CAME_TO(spoilt(foretold & ~BIT(LIMIT_EXCEEDED), 1),
-                memmgr_block_alloc_aligned(to.handle, size, never[below(4)], &data, &error));
+                got(memmgr_block_alloc_aligned(to.handle, size, never[below(4)], &error),
+                    &data));
         expect(data == NULL, "no block after a failure");
         return;
     }
     if (how == 0)
-        status = CAME_TO(foretold, memmgr_block_alloc(to.handle, size, &data, &error));
+        status = CAME_TO(foretold, got(memmgr_block_alloc(to.handle, size, &error), &data));
     else if (how == 1)
-        status = CAME_TO(foretold, memmgr_block_alloc_aligned(to.handle, size, alignment, &data,
-                                                              &error));
+        status = CAME_TO(foretold, got(memmgr_block_alloc_aligned(to.handle, size, alignment, &error),
+                                       &data));
     else
-        status = CAME_TO(foretold, memmgr_block_alloc_zeroed(to.handle, size, alignment, &data,
-                                                             &error));
+        status = CAME_TO(foretold, got(memmgr_block_alloc_zeroed(to.handle, size, alignment, &error),
+                                       &data));
     if (status != MEMMGR_OK) {
         expect(data == NULL, "no block after a failure");
         if (status == MEMMGR_ERR_LIMIT_EXCEEDED) check_refusal(to.in, size);
@@ -936,7 +944,7 @@ static void resize(void)
     memmgr_status status;
     if (of->owner == NULL) return;
     status = CAME_TO(of->owner->open ? open : open | BIT(INVALID_ACCESS),
-                     memmgr_block_resize(of->owner->handle, of->data, size, &data, &error));
+                     got(memmgr_block_resize(of->owner->handle, of->data, size, &error), &data));
     if (status != MEMMGR_OK) {
         expect(data == NULL, "no block after a failure");
         if (of->owner->open) check_refusal(of->owner, size);

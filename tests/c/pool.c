@@ -54,9 +54,7 @@ static void tear_down(void)
 
 static void *block_of(memmgr_manager *of, size_t size)
 {
-    void *block = NULL;
-    OK(memmgr_block_alloc(of, size, &block, &error));
-    return block;
+    return GET(memmgr_block_alloc(of, size, &error));
 }
 
 static void free_block(memmgr_manager *of, void *block)
@@ -175,7 +173,8 @@ static void r6_5(void)
     for (which = 0; which < sizeof sizes / sizeof sizes[0]; which++) {
         memmgr_pool_stats stats;
         for (count = 0;; count++) {
-            if (memmgr_block_alloc(manager, sizes[which], &blocks[count], &error) != MEMMGR_OK) break;
+            blocks[count] = memmgr_block_alloc(manager, sizes[which], &error);
+            if (blocks[count] == NULL) break;
         }
         EQUAL(MEMMGR_ERR_LIMIT_EXCEEDED, error.status);
         EQUAL(MEMMGR_OPERATION_ALLOC, error.operation);
@@ -183,7 +182,6 @@ static void r6_5(void)
         CHECK(error.requested >= sizes[which] || sizes[which] == 64);
         CHECK(error.used <= error.limit && error.used + error.requested > error.limit);
         CHECK(strstr(error.message, "4194304") != NULL);
-        CHECK(blocks[count] == NULL);
         stats = pool_stats(manager);
         EQUAL(which + 1, stats.refusals);
         EQUAL(count, stats.blocks);
@@ -205,13 +203,13 @@ static void aligned(void)
         const size_t sizes[] = { 0, 1, 100, 5000, 64 * KIB, 200 * KIB };
         size_t index;
         for (index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
-            void *block;
-            OK(memmgr_block_alloc_aligned(manager, sizes[index], alignment, &block, &error));
+            void *block =
+                GET(memmgr_block_alloc_aligned(manager, sizes[index], alignment, &error));
             EQUAL(0, (uintptr_t)block % alignment);
             EQUAL(0, (uintptr_t)block % 16);
             memset(block, 1, sizes[index]);
             free_block(manager, block);
-            OK(memmgr_block_alloc_zeroed(manager, sizes[index], alignment, &block, &error));
+            block = GET(memmgr_block_alloc_zeroed(manager, sizes[index], alignment, &error));
             EQUAL(0, (uintptr_t)block % alignment);
             CHECK(all(block, 0, sizes[index]));
             free_block(manager, block);
@@ -227,7 +225,7 @@ static void resized(void)
     for (index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
         const size_t size = sizes[index];
         size_t room;
-        OK(memmgr_block_resize(manager, block, size, &block, &error));
+        block = GET(memmgr_block_resize(manager, block, size, &error));
         CHECK(all(block, 7, filled < size ? filled : size));
         OK(memmgr_block_size(manager, block, &room, &error));
         CHECK(room >= size);
@@ -235,12 +233,9 @@ static void resized(void)
         memset(block, 7, filled = size);
     }
     /* A refusal leaves it as it was. */
-    {
-        void *moved = block;
-        FAILS(LIMIT_EXCEEDED, memmgr_block_resize(manager, block, POOL_LIMIT + 1, &moved, &error));
-        EQUAL(MEMMGR_OPERATION_RESIZE, error.operation);
-        CHECK(moved == NULL && all(block, 7, 16));
-    }
+    GET_FAILS(LIMIT_EXCEEDED, memmgr_block_resize(manager, block, POOL_LIMIT + 1, &error));
+    EQUAL(MEMMGR_OPERATION_RESIZE, error.operation);
+    CHECK(all(block, 7, 16));
     free_block(manager, block);
 }
 
@@ -287,13 +282,13 @@ static void trimmed(void)
 static void outlived(void)
 {
     memmgr_manager *const closed = open_manager(POOL_LIMIT, 0);
-    void *small = block_of(closed, 100), *large = block_of(closed, MIB), *none;
+    void *small = block_of(closed, 100), *large = block_of(closed, MIB);
     uint64_t bytes;
     size_t room;
     memset(large, 3, MIB);
     OK(memmgr_manager_close(closed, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
-    FAILS(INVALID_ACCESS, memmgr_block_alloc(closed, 1, &none, &error));
-    FAILS(INVALID_ACCESS, memmgr_block_resize(closed, small, 200, &none, &error));
+    GET_FAILS(INVALID_ACCESS, memmgr_block_alloc(closed, 1, &error));
+    GET_FAILS(INVALID_ACCESS, memmgr_block_resize(closed, small, 200, &error));
     FAILS(INVALID_ACCESS, memmgr_pool_trim(closed, &bytes, &error));
     OK(memmgr_block_size(closed, small, &room, &error));
     CHECK(room >= 100);
@@ -317,7 +312,7 @@ static void corruption(void)
     size_t index, room;
     for (index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
         char *const block = block_of(manager, sizes[index]), *const freed = block_of(manager, 64);
-        void *bad[8], *moved;
+        void *bad[8];
         size_t which;
         free_block(manager, freed);
         OK(memmgr_block_size(manager, block, &room, &error));
@@ -335,7 +330,7 @@ static void corruption(void)
             FAILS(POOL_CORRUPTION, memmgr_block_free(manager, bad[which], &error));
             EQUAL(MEMMGR_OPERATION_FREE, error.operation);
             FAILS(POOL_CORRUPTION, memmgr_block_free_batch(manager, &bad[which], 1, &error));
-            FAILS(POOL_CORRUPTION, memmgr_block_resize(manager, bad[which], 10, &moved, &error));
+            GET_FAILS(POOL_CORRUPTION, memmgr_block_resize(manager, bad[which], 10, &error));
             FAILS(POOL_CORRUPTION, memmgr_block_size(manager, bad[which], &room, &error));
             EQUAL(0, room);
             EQUAL(before.blocks, pool_stats(manager).blocks);
@@ -364,27 +359,20 @@ static void bad_arguments(void)
     size_t index, room;
     for (index = 0; index < sizeof alignments / sizeof alignments[0]; index++) {
         const size_t alignment = alignments[index];
-        FAILS(INVALID_ARGUMENT,
-              memmgr_block_alloc_aligned(manager, 100, alignment, &block, &error));
-        CHECK(block == NULL);
-        FAILS(INVALID_ARGUMENT, memmgr_block_alloc_zeroed(manager, 100, alignment, &block, &error));
+        GET_FAILS(INVALID_ARGUMENT, memmgr_block_alloc_aligned(manager, 100, alignment, &error));
+        GET_FAILS(INVALID_ARGUMENT, memmgr_block_alloc_zeroed(manager, 100, alignment, &error));
     }
     for (index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
-        FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, sizes[index], &block, &error));
+        const size_t size = sizes[index];
+        GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, size, &error));
+        GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_aligned(manager, size, 4096, &error));
+        GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_zeroed(manager, size, 1, &error));
+        FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_batch(manager, size, 1, &block, &error));
         CHECK(block == NULL);
-        FAILS(LIMIT_EXCEEDED,
-              memmgr_block_alloc_aligned(manager, sizes[index], 4096, &block, &error));
-        FAILS(LIMIT_EXCEEDED,
-              memmgr_block_alloc_zeroed(manager, sizes[index], 1, &block, &error));
-        FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_batch(manager, sizes[index], 1, &block, &error));
-        FAILS(LIMIT_EXCEEDED, memmgr_block_resize(manager, NULL, sizes[index], &block, &error));
+        GET_FAILS(LIMIT_EXCEEDED, memmgr_block_resize(manager, NULL, size, &error));
     }
-    FAILS(INVALID_ARGUMENT, memmgr_block_alloc(manager, 1, NULL, &error));
-    FAILS(INVALID_ARGUMENT, memmgr_block_alloc_aligned(manager, 1, 16, NULL, &error));
-    FAILS(INVALID_ARGUMENT, memmgr_block_alloc_zeroed(manager, 1, 16, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_block_alloc_batch(manager, 1, 1, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_block_free_batch(manager, NULL, 1, &error));
-    FAILS(INVALID_ARGUMENT, memmgr_block_resize(manager, NULL, 1, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_block_size(manager, NULL, &room, &error));
     FAILS(INVALID_ARGUMENT, memmgr_pool_stats_get(manager, NULL, &error));
     FAILS(INVALID_ARGUMENT, memmgr_pool_class_get(manager, 0, NULL, &error));
@@ -396,8 +384,8 @@ static void bad_arguments(void)
     FAILS(INVALID_ARGUMENT, memmgr_block_size(manager, live, NULL, &error));
     /* Without a struct for the error. */
     CHECK(memmgr_block_free(manager, (char *)live + 1, NULL) == MEMMGR_ERR_POOL_CORRUPTION);
-    CHECK(memmgr_block_alloc(manager, SIZE_MAX, &block, NULL) == MEMMGR_ERR_LIMIT_EXCEEDED);
-    CHECK(block == NULL);
+    CHECK(memmgr_block_alloc(manager, SIZE_MAX, NULL) == NULL);
+    CHECK(memmgr_block_resize(manager, (char *)live + 1, 100, NULL) == NULL);
     EQUAL(1, pool_stats(manager).blocks);
     free_block(manager, live);
 }
@@ -422,12 +410,11 @@ static void dead_handles(void)
         void *block = live;
         memmgr_status expected = MEMMGR_ERR_INVALID_ARGUMENT;
         if (dead == closed) expected = MEMMGR_ERR_INVALID_ACCESS;
-        EQUAL(expected, memmgr_block_alloc(dead, 1, &block, &error));
-        CHECK(block == NULL);
-        EQUAL(expected, memmgr_block_alloc_aligned(dead, 1, 16, &block, &error));
-        EQUAL(expected, memmgr_block_alloc_zeroed(dead, 1, 16, &block, &error));
+        CHECK(memmgr_block_alloc(dead, 1, &error) == NULL && error.status == expected);
+        CHECK(memmgr_block_alloc_aligned(dead, 1, 16, &error) == NULL && error.status == expected);
+        CHECK(memmgr_block_alloc_zeroed(dead, 1, 16, &error) == NULL && error.status == expected);
+        CHECK(memmgr_block_resize(dead, NULL, 1, &error) == NULL && error.status == expected);
         EQUAL(expected, memmgr_block_alloc_batch(dead, 1, 1, &block, &error));
-        EQUAL(expected, memmgr_block_resize(dead, NULL, 1, &block, &error));
         EQUAL(expected, memmgr_pool_trim(dead, &bytes, &error));
         EQUAL(expected, memmgr_pool_stats_get(dead, &stats, &error));
         EQUAL(expected, memmgr_pool_class_get(dead, 0, &class, &error));
@@ -452,7 +439,7 @@ static void poisoned(void)
         memset(block, 1, sizes[index]);
         free_block(debug, block);
         CHECK(all(block, 0x5a, sizes[index]));
-        OK(memmgr_block_alloc_zeroed(debug, sizes[index], 16, &block, &error));
+        block = GET(memmgr_block_alloc_zeroed(debug, sizes[index], 16, &error));
         CHECK(all(block, 0, sizes[index]));
         free_block(debug, block);
     }
@@ -478,10 +465,10 @@ static void logged(void)
     free_block(manager, block);
     OK(memmgr_log_set(MEMMGR_LOG_DEBUG, hear, NULL, &error));
     block = block_of(manager, 64);
-    OK(memmgr_block_resize(manager, block, 4000, &block, &error));
+    block = GET(memmgr_block_resize(manager, block, 4000, &error));
     free_block(manager, block);
     OK(memmgr_pool_trim(manager, NULL, &error));
-    FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, POOL_LIMIT + 1, &block, &error));
+    GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, POOL_LIMIT + 1, &error));
     OK(memmgr_log_set(0, NULL, NULL, &error));
     free_block(manager, block_of(manager, 64));
     EQUAL(1, operations[MEMMGR_OPERATION_ALLOC]);
@@ -517,15 +504,13 @@ static void exhaust(void *context)
             continue;
         }
         sizes[index] = 1 + next_random(&state) % ((size_t)1 << next_random(&state) % 18);
-        switch (memmgr_block_alloc(manager, sizes[index], (void **)&held[index], &error)) {
-        case MEMMGR_OK:
+        held[index] = memmgr_block_alloc(manager, sizes[index], &error);
+        if (held[index] != NULL) {
             memset(held[index], (int)(sizes[index] & 255), sizes[index]);
-            break;
-        case MEMMGR_ERR_LIMIT_EXCEEDED:
-            if (error.used + error.requested <= error.limit || error.used > error.limit) unjust++;
-            break;
-        default:
+        } else if (error.status != MEMMGR_ERR_LIMIT_EXCEEDED) {
             wrong++;
+        } else if (error.used + error.requested <= error.limit || error.used > error.limit) {
+            unjust++;
         }
         if (memmgr_pool_stats_get(manager, &stats, &error) != MEMMGR_OK) wrong++;
         if (stats.allocated > POOL_LIMIT || stats.peak > POOL_LIMIT) passed_limit++;

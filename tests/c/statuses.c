@@ -78,8 +78,7 @@ static void limit_exceeded(void)
 
     /* By the pools. */
     {
-        void *block;
-        FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, (size_t)64 << 20 | 1, &block, &error));
+        GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, (size_t)64 << 20 | 1, &error));
         check_error(MEMMGR_OPERATION_ALLOC, "", "");
         EQUAL(64 << 20, error.limit);
         CHECK(error.requested > error.limit - error.used);
@@ -288,8 +287,7 @@ static void faulted(void)
 
 static void pool_corruption(void)
 {
-    void *block;
-    OK(memmgr_block_alloc(manager, 100, &block, &error));
+    void *const block = GET(memmgr_block_alloc(manager, 100, &error));
     OK(memmgr_block_free(manager, block, &error));
     FAILS(POOL_CORRUPTION, memmgr_block_free(manager, block, &error));
     check_error(MEMMGR_OPERATION_FREE, "", "");

@@ -55,6 +55,14 @@ static struct {
 #define FAILS(NAME, call) \
     (test_forget(), test_status(MEMMGR_ERR_##NAME, (call), #call, __FILE__, __LINE__))
 
+/* The call, with &error as its last argument, returns a pointer and leaves error alone. Returns
+ * what the call does. */
+#define GET(call) (test_forget(), test_pointer(MEMMGR_OK, (call), #call, __FILE__, __LINE__))
+
+/* The call, with &error as its last argument, returns NULL and says MEMMGR_ERR_NAME in error. */
+#define GET_FAILS(NAME, call) \
+    (test_forget(), test_pointer(MEMMGR_ERR_##NAME, (call), #call, __FILE__, __LINE__))
+
 #define RUN(function) test_run(#function, function)
 
 static inline int test_check(int holds, const char *text, const char *more, const char *file,
@@ -92,6 +100,15 @@ static inline int test_status(memmgr_status expected, memmgr_status got, const c
     snprintf(more, sizeof more, ": expected %s, got %s%s", memmgr_status_name(expected),
              memmgr_status_name(got), expected == got ? ", and error says something else" : "");
     return test_check(expected == got && told, text, more, file, line);
+}
+
+static inline void *test_pointer(memmgr_status expected, void *got, const char *text,
+                                 const char *file, int line)
+{
+    /* A failure that says nothing is none of the statuses. */
+    const memmgr_status failed = error.status != MEMMGR_OK ? error.status : -1;
+    test_status(expected, got != NULL ? MEMMGR_OK : failed, text, file, line);
+    return got;
 }
 
 /* The test that runs cannot be made here, and returns. */

@@ -50,6 +50,10 @@ def _address(array: npt.NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
+def _alloc(manager: memmgr.Manager, size: int) -> int:
+    return int(ffi.cast("uintptr_t", lib.memmgr_block_alloc(manager._handle, size, ffi.NULL)))
+
+
 def _free(manager: memmgr.Manager, address: int) -> None:
     call(lib.memmgr_block_free, manager._handle, ffi.cast("void *", address))
 
@@ -486,9 +490,7 @@ def test_corruption_is_an_error(pool: memmgr.Manager, unchanged: Unchanged) -> N
     foreign = np.zeros(100)
     with memmgr.Manager(1, capacity="1 MiB", pool_limit=POOL_LIMIT) as other:
         theirs, ours = other.zeros(100), pool.zeros(100)
-        freed = ffi.new("void **")
-        call(lib.memmgr_block_alloc, pool._handle, 800, freed)
-        free = int(ffi.cast("uintptr_t", freed[0]))
+        free = _alloc(pool, 800)
         _free(pool, free)
         addresses = [free, free + 16, _address(ours) + 16, _address(ours) + 1, 16, 2**63]
         addresses += [_address(foreign), _address(theirs), pool["D01"].stats().address]
@@ -502,10 +504,8 @@ def test_corruption_is_an_error(pool: memmgr.Manager, unchanged: Unchanged) -> N
 
 
 def test_double_free_is_an_error(pool: memmgr.Manager) -> None:
-    out = ffi.new("void **")
     for size in (1, 64, 5000, 200_000):
-        call(lib.memmgr_block_alloc, pool._handle, size, out)
-        address = int(ffi.cast("uintptr_t", out[0]))
+        address = _alloc(pool, size)
         _free(pool, address)
         with pytest.raises(memmgr.PoolCorruptionError) as caught:
             _free(pool, address)
