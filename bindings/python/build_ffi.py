@@ -250,7 +250,10 @@ def cross_compile(source: Path, module: Path, temp: Path, target: str) -> None:
         options = ["-undefined", "dynamic_lookup"]
     else:
         options = LINUX_OPTIONS
-    run([*compiler, "-shared", object_file, library, *options, "-o", module])
+    # For Windows the linker puts an import library beside it, which is no part of a wheel.
+    linked = temp / module.name
+    run([*compiler, "-shared", object_file, library, *options, "-o", linked])
+    shutil.copyfile(linked, module)
 
 
 def import_library(object_file: Path, temp: Path) -> Path:
