@@ -45,14 +45,16 @@ def searches(manager: memmgr.Manager) -> dict[str, Callable[[], list[int]]]:
     """Each finds the best rows, counted through all dimensions."""
     matrices = [dimension["data"] for dimension in manager.values()]
     starts = np.cumsum([0, *(len(matrix) for matrix in matrices[:-1])])
-    query = np.random.default_rng(0).standard_normal(matrices[0].shape[1], np.float32)
+    length: int = matrices[0].shape[1]
+    query = np.random.default_rng(0).standard_normal(length, np.float32)
 
     def with_memmgr() -> list[int]:
         best = manager.topk(query, BEST)
-        return (starts[best.dimensions] + best.rows).tolist()
+        rows: list[int] = (starts[best.dimensions] + best.rows).tolist()
+        return rows
 
     def with_numpy() -> list[int]:
-        found = []
+        found: list[tuple[float, int]] = []
         for start, matrix in zip(starts, matrices, strict=True):
             scores = matrix @ query
             best = np.argpartition(scores, -BEST)[-BEST:]
@@ -63,12 +65,13 @@ def searches(manager: memmgr.Manager) -> dict[str, Callable[[], list[int]]]:
         return {"memmgr": with_memmgr, "numpy": with_numpy}
     import faiss
 
-    index = faiss.IndexFlatIP(len(query))
+    index = faiss.IndexFlatIP(length)
     for matrix in matrices:
         index.add(matrix)
 
     def with_faiss() -> list[int]:
-        return index.search(query[None], BEST)[1][0].tolist()
+        rows: list[int] = index.search(query[None], BEST)[1][0].tolist()
+        return rows
 
     return {"memmgr": with_memmgr, "numpy": with_numpy, "faiss": with_faiss}
 
