@@ -41,7 +41,7 @@ from ._scan import topk as _topk
 from ._sizes import parse_size
 from ._stats import DimensionStats, Memory
 from ._verify import Verification
-from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, choice
+from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, STATES, choice, word
 from ._writer import Writer
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ class Dimension(Views):
         instructions: what to compute with. "auto": the newest that the processor has. Each rounds
             in another way; each gives the same scores on every processor that has it.
         progress: called with the bytes done and all bytes, first with 0. If it returns False:
-            CancelledError. What it raises, and Ctrl-C, stops the scan too.
+            CancelledError. What it raises, and Ctrl-C then, stops the scan too.
 
         Raises NotLoadedError, UnknownLayerError (also: none is named, and there is not exactly
         one), WaitTimeoutError, FaultedError. InvalidArgumentError: the layer or the query has
@@ -468,7 +468,7 @@ class Dimension(Views):
     @property
     def state(self) -> str:
         """`"empty"`, `"loaded"`, `"writing"`, `"unloading"`, `"deallocated"` or `"faulted"`."""
-        return self.stats().state
+        return word(STATES, self._now().state)
 
     @property
     def mode(self) -> str | None:
