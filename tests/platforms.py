@@ -5,11 +5,12 @@ it is, by Wine or by qemu; where Python can be had, pytest too. What passed is c
 criterion of the requirements that a test names (R1.1, or r1_1 in the name of a test in C), and
 kept in docs/platforms, of which docs/PLATFORMS.md is made.
 
-    python tests/platforms.py run [--keep] [--only PROGRAM] [PLATFORM…]
+    python tests/platforms.py run [--keep | --programs | --only PROGRAM] [PLATFORM…]
     python tests/platforms.py table
 
 PLATFORM: default all that emulators of this machine are for. --keep: writes docs/platforms and the
-table. --only: no other program, and no pytest. A platform that this machine lacks is skipped.
+table. --programs: no pytest. --only: no other program, and no pytest. A platform that this machine
+lacks is skipped.
 """
 
 from __future__ import annotations
@@ -233,7 +234,7 @@ def run_pytest(command: tuple[str, ...], folder: str) -> list[Outcome]:
     return [(suite, named, outcome) for suite, named, outcome in json.loads(out.read_text("utf-8"))]
 
 
-def run(name: str, only: str | None) -> dict[str, Any] | None:
+def run(name: str, only: str | None, *, pytest: bool) -> dict[str, Any] | None:
     """Returns the result of one platform as it is kept; None if this machine has it not."""
     platform = PLATFORMS[name]
     outcomes: list[Outcome] = []
@@ -255,7 +256,7 @@ def run(name: str, only: str | None) -> dict[str, Any] | None:
                     outcomes += result
         else:
             outcomes += [(path.stem, [], "built") for path in programs]
-        if platform.python is not None and only is None:
+        if platform.python is not None and pytest:
             outcomes += run_pytest(platform.python, folder)
     suites: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     criteria: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
@@ -364,16 +365,16 @@ def main() -> int:
         return 0
     parser.add_argument("action", choices=["run", "table"])
     parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=", ".join(PLATFORMS))
-    parser.add_argument("--keep", action="store_true")
-    parser.add_argument("--only", metavar="PROGRAM")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--keep", action="store_true")
+    extent.add_argument("--programs", action="store_true")
+    extent.add_argument("--only", metavar="PROGRAM")
     arguments = parser.parse_intermixed_args()
     if unknown := set(arguments.platforms) - set(PLATFORMS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
-    if arguments.keep and arguments.only:
-        parser.error("--keep keeps all of a platform")
     failed = 0
     for name in (arguments.platforms or EMULATED) if arguments.action == "run" else ():
-        result = run(name, arguments.only)
+        result = run(name, arguments.only, pytest=not (arguments.programs or arguments.only))
         if result is None:
             print(f"{name}: skipped", flush=True)
             continue
