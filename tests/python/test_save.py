@@ -404,6 +404,8 @@ def test_ctrl_c_is_heard_during_a_save(tmp_path: Path) -> None:
     code = """
         import os, signal, sys, threading, numpy, memmgr
         table = numpy.zeros(64 << 20, numpy.uint8)
+        # A shell has its background jobs ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
             for _ in range(10_000):
