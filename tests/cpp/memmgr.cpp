@@ -186,7 +186,7 @@ void failures_are_exceptions_with_all_detail()
     EQUAL(MEMMGR_ERR_WAIT_TIMEOUT, told.status);
     EQUAL(MEMMGR_ERR_UNKNOWN_DIMENSION, thrown_by([&] { (void)manager["D99"]; }).status);
     layers.would_fit(4096);
-    EQUAL(MEMMGR_ERR_LIMIT_EXCEEDED, thrown_by([&] { layers.would_fit(8192); }).status);
+    EQUAL(MEMMGR_ERR_LIMIT_EXCEEDED, thrown_by([&] { layers.would_fit(1 << 20); }).status);
     EQUAL(MEMMGR_ERR_FILE_ACCESS, thrown_by([&] { manager[1].load("nowhere"); }).status);
     EQUAL(MEMMGR_ERR_INVALID_ARGUMENT,
           thrown_by([&] { memmgr::call(memmgr_memory_get, manager.get(), 0u, nullptr); }).status);

@@ -1,7 +1,7 @@
 # The module cffi builds from include/memmgr.h, whose types are C's, which mypy does not know; and
 # what module.c adds to it.
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ class Block:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def _end(self) -> None: ...
 
+@final
 class Layout:
     generation: int
     address: int
@@ -35,6 +36,9 @@ class Layout:
         order: Literal["C", "F"],
         /,
     ) -> Self: ...
+
+@final
+class Pin: ...
 
 class Views:
     def __init__(
