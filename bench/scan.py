@@ -92,7 +92,7 @@ def floor(values: Measured) -> list[float]:
 def floor_section(costs: dict[str, Measured]) -> Section:
     """Beside what memory gives."""
     section = Section(
-        f"The best ten rows of {DIMENSIONS} dimensions of 20 MiB",
+        f"The best ten rows of {DIMENSIONS} dimensions of 20 MiB (R10.3)",
         "Milliseconds of one pass on one thread, through the C ABI: the rows with the largest dot "
         "products with a query, of all dimensions together. The floor is the sum of the same bytes "
         "as float32, of each round the faster of its two; 1 is as fast as that.",
