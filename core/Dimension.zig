@@ -22,7 +22,6 @@ const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Tracker = @import("Tracker.zig");
-const Warming = @import("Warming.zig");
 
 const Dimension = @This();
 const Atomic = std.atomic.Value;
@@ -308,7 +307,7 @@ fn refuseFaulted(dimension: *Dimension, detail: *Detail) Error!void {
 
 /// Under the lock, or inside of the slot. The error is about the layer that was asked for, or else
 /// about the one that was being read.
-noinline fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *Detail) Error!void {
+pub noinline fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *Detail) Error!void {
     const generation = &dimension.generations[slot];
     const mark = dimension.guards[slot].markOf(generation.number) orelse return;
     if (detail.layer_name.len == 0) if (generation.layers.findAt(mark.offset)) |index| {
@@ -361,7 +360,8 @@ pub inline fn inside(dimension: *Dimension, word: Gate.Word) *const Generation {
 
 // Lock and sweep --------------------------------------------------------------------------------
 
-fn unlock(dimension: *Dimension) void {
+/// Sweeps, if that was asked for meanwhile.
+pub fn unlock(dimension: *Dimension) void {
     dimension.lock.unlock();
     dimension.sweepIfWanted();
 }
@@ -1155,147 +1155,6 @@ pub fn knownFile(dimension: *Dimension, owner: u64, detail: *Detail) Error!Known
         .generation = generation.number,
         .own_writes = generation.options.mode == .read_write and generation.writes > 0,
     };
-}
-
-/// Drops its pages from resident memory, unless they are locked.
-pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = dimension.inside(word);
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        if (generation.locked) return;
-        os.evict(generation.placement);
-    }
-    dimension.log(.evict, generation.size, generation.path);
-}
-
-/// Brings what is loaded into memory, as far as there is room and time for it.
-pub fn warm(
-    dimension: *Dimension,
-    owner: u64,
-    options: Warming.Options,
-    detail: *Detail,
-) Error!Warming {
-    const warming = try Warming.run(dimension, owner, options, detail);
-    dimension.log(.warm, warming.read, "");
-    return warming;
-}
-
-/// Has the system keep all pages of what is loaded in memory. What is to be read for that is read
-/// before the lock is taken.
-pub fn lockPages(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = &dimension.generations[word.slot];
-    const placement = generation.placement;
-    const size = placement.mapped_size;
-    // A process that has become another user may not be told: then all of it counts as missing.
-    var ignored: i64 = 0;
-    const use: os.Use = os.memoryUse(placement.slot.base, size, &ignored) catch .{};
-    try Generation.checkMemory(size - use.resident, detail);
-    try dimension.bringIn(word.slot, placement, detail);
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        os.lock(placement, &detail.code) catch {
-            const reason = "the system does not let it stay in memory";
-            const limit = os.shortOf(.{ .locked = size }) orelse
-                return detail.refused(size, reason);
-            return detail.exceeds(size, limit, error.AllocationRefused, reason);
-        };
-        generation.locked = true;
-    }
-    dimension.log(.lock, generation.size, generation.path);
-}
-
-/// Lets the system take the pages of what is loaded again.
-pub fn unlockPages(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = &dimension.generations[word.slot];
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        if (!generation.locked) return;
-        os.unlock(generation.placement);
-        generation.locked = false;
-    }
-    dimension.log(.unlock, generation.size, generation.path);
-}
-
-/// Inside of the slot: has pages of it in memory, and mapped.
-pub fn bringIn(dimension: *Dimension, slot: u1, pages: os.Placement, detail: *Detail) Error!void {
-    os.populate(pages, false, &detail.code) catch {
-        // The guard has not seen it: the system did the reading.
-        detail.setFileName(dimension.generations[slot].path);
-        return detail.fileRefused(pages.mapped_size, "cannot bring the file's pages into memory");
-    };
-    try dimension.checkUnfaulted(slot, detail);
-}
-
-/// What of a range of a file is in memory, and how.
-pub const Residency = struct {
-    generation: u64,
-    offset: u64,
-    length: u64,
-    use: os.Use,
-    cached: u64,
-    locked: u64,
-};
-
-/// Counts the pages that `length` bytes from `offset` stand on; null: up to the end.
-pub fn residency(
-    dimension: *Dimension,
-    owner: u64,
-    offset: u64,
-    length: ?u64,
-    detail: *Detail,
-) Error!Residency {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = dimension.inside(word);
-    const bytes = length orelse generation.size -| offset;
-    if (offset > generation.size or bytes > generation.size - offset) {
-        detail.requested = offset;
-        detail.used = bytes;
-        detail.limit = generation.size;
-        return detail.fail(error.OutOfBounds, "the range is not within what is loaded");
-    }
-    var found: Residency = .{
-        .generation = generation.number,
-        .offset = offset,
-        .length = bytes,
-        .use = .{},
-        .cached = 0,
-        .locked = 0,
-    };
-    if (bytes == 0) return found;
-    const start = std.mem.alignBackward(u64, offset, os.pageSize());
-    const end = std.mem.alignForward(u64, offset + bytes, os.pageSize());
-    const pages = generation.placement.part(@intCast(start), @intCast(end - start));
-    measure: {
-        found.use = os.memoryUse(pages.slot.base, pages.mapped_size, &detail.code) catch
-            break :measure;
-        found.cached = os.cached(pages, generation.path, &detail.code) catch break :measure;
-        if (dimension.isLocked(generation)) found.locked = pages.mapped_size;
-        return found;
-    }
-    return detail.refused(0, "cannot ask the system what is in memory");
-}
-
-fn isLocked(dimension: *Dimension, generation: *const Generation) bool {
-    dimension.lock.lock();
-    defer dimension.unlock();
-    return generation.locked;
-}
-
-/// Has its file read while the caller goes on.
-pub fn readAhead(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    os.readAhead(dimension.inside(word).placement);
 }
 
 /// Keeps the current generation where it is without waiting for a writer: it is counted as a view

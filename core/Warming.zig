@@ -12,6 +12,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Generation = @import("Generation.zig");
 const Progress = @import("Progress.zig");
+const Residency = @import("Residency.zig");
 
 const Warming = @This();
 const Error = Detail.Error;
@@ -79,6 +80,7 @@ pub fn run(dimension: *Dimension, owner: u64, options: Options, detail: *Detail)
         if (stop) |why| break why;
         pace.wait(warming.read, deadline, &progress, detail) catch break .cancelled;
     };
+    dimension.log(.warm, warming.read, "");
     return warming;
 }
 
@@ -110,7 +112,7 @@ fn step(
             return .memory;
         }
     }
-    try dimension.bringIn(word.slot, window, detail);
+    try Residency.bringIn(dimension, word.slot, window, detail);
     warming.read += missing;
     warming.warm += @min(window.mapped_size, warming.size - warming.warm);
     return if (warming.warm == warming.size) .complete else null;
@@ -214,7 +216,7 @@ const Fixture = struct {
     fn warm(fixture: *Fixture, options: Options) Error!Warming {
         var heard = options;
         heard.progress = .{ .function = tell, .context = fixture };
-        return fixture.dimension.warm(fixture.handle, heard, &fixture.detail);
+        return run(fixture.dimension, fixture.handle, heard, &fixture.detail);
     }
 
     fn tell(context: ?*anyopaque, done: u64, total: u64) bool {
@@ -228,8 +230,8 @@ const Fixture = struct {
         return true;
     }
 
-    fn residency(fixture: *Fixture) !Dimension.Residency {
-        return fixture.dimension.residency(fixture.handle, 0, null, &fixture.detail);
+    fn residency(fixture: *Fixture) !Residency {
+        return .of(fixture.dimension, fixture.handle, 0, null, &fixture.detail);
     }
 
     /// It is as before a call that failed.
@@ -262,7 +264,7 @@ test "R2.5 Warming: what is loaded comes into memory, and comes back after it wa
     const found = try fixture.residency();
     try testing.expectEqual(pages, found.use.resident);
     try testing.expectEqual(pages, found.cached);
-    try fixture.dimension.evict(fixture.handle, &fixture.detail);
+    try Residency.evict(fixture.dimension, fixture.handle, &fixture.detail);
     const again = try fixture.warm(.{});
     try testing.expectEqual(Fixture.size, again.warm);
     // Where the system tells, it was in its cache all the time.
@@ -366,7 +368,7 @@ test "R4.5 Warming: who unloads or replaces does not wait, and it says so" {
     try testing.expectEqual(.unloaded, (try fixture.warm(.{})).stop);
     fixture.hear = Fixture.goOn;
     try testing.expectError(error.NotLoaded, fixture.warm(.{}));
-    const refused = fixture.dimension.lockPages(fixture.handle, &fixture.detail);
+    const refused = Residency.lock(fixture.dimension, fixture.handle, &fixture.detail);
     try testing.expectError(error.NotLoaded, refused);
 }
 
@@ -384,7 +386,7 @@ test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothi
     os.simulated.failNext(.lock, 5, .{});
     try testing.expectError(
         error.AllocationRefused,
-        fixture.dimension.lockPages(fixture.handle, detail),
+        Residency.lock(fixture.dimension, fixture.handle, detail),
     );
     try testing.expectEqual(5, detail.code);
     try fixture.expectUnharmed();
@@ -394,7 +396,7 @@ test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothi
         try fixture.expectUnharmed();
     }
     os.simulated.failNext(.populate, 5, .{});
-    try testing.expectError(error.FileAccess, fixture.dimension.lockPages(fixture.handle, detail));
+    try testing.expectError(error.FileAccess, Residency.lock(fixture.dimension, fixture.handle, detail));
     try fixture.expectUnharmed();
 }
 
@@ -405,20 +407,20 @@ test "Warming: locked pages stay when the dimension is evicted, until they are u
     defer fixture.deinit();
     const dimension = fixture.dimension;
     const pages = std.mem.alignForward(u64, Fixture.size, os.pageSize());
-    try dimension.lockPages(fixture.handle, &fixture.detail);
-    try dimension.lockPages(fixture.handle, &fixture.detail);
-    try dimension.evict(fixture.handle, &fixture.detail);
+    try Residency.lock(dimension, fixture.handle, &fixture.detail);
+    try Residency.lock(dimension, fixture.handle, &fixture.detail);
+    try Residency.evict(dimension, fixture.handle, &fixture.detail);
     const found = try fixture.residency();
     try testing.expectEqual(pages, found.locked);
     try testing.expectEqual(pages, found.use.resident);
     const memory = try fixture.manager.memory(fixture.handle, &fixture.detail);
     try testing.expectEqual(pages, memory.locked);
-    try dimension.unlockPages(fixture.handle, &fixture.detail);
-    try dimension.unlockPages(fixture.handle, &fixture.detail);
+    try Residency.unlock(dimension, fixture.handle, &fixture.detail);
+    try Residency.unlock(dimension, fixture.handle, &fixture.detail);
     try testing.expectEqual(0, (try fixture.residency()).locked);
-    try dimension.evict(fixture.handle, &fixture.detail);
+    try Residency.evict(dimension, fixture.handle, &fixture.detail);
     // A reload's version is not locked.
-    try dimension.lockPages(fixture.handle, &fixture.detail);
+    try Residency.lock(dimension, fixture.handle, &fixture.detail);
     const other: TempFile = try .create("abc");
     defer other.deinit();
     try fixture.manager.reload(dimension, fixture.handle, other.path, .{}, &fixture.detail);
@@ -433,18 +435,18 @@ test "R3.5 residency is counted in the pages of a range, which must be within th
     _ = try fixture.warm(.{ .budget = 2 * mib });
     const dimension = fixture.dimension;
     const detail = &fixture.detail;
-    const across = try dimension.residency(fixture.handle, 2 * mib - 1, 2, detail);
+    const across = try Residency.of(dimension, fixture.handle, 2 * mib - 1, 2, detail);
     try testing.expectEqual(os.pageSize(), across.use.resident);
-    const empty = try dimension.residency(fixture.handle, Fixture.size, null, detail);
+    const empty = try Residency.of(dimension, fixture.handle, Fixture.size, null, detail);
     try testing.expectEqual(0, empty.length);
     for ([_][2]u64{ .{ Fixture.size, 1 }, .{ 1, std.math.maxInt(u64) } }) |range| {
         try testing.expectError(
             error.OutOfBounds,
-            dimension.residency(fixture.handle, range[0], range[1], detail),
+            Residency.of(dimension, fixture.handle, range[0], range[1], detail),
         );
     }
     try testing.expectError(
         error.OutOfBounds,
-        dimension.residency(fixture.handle, Fixture.size + 1, null, detail),
+        Residency.of(dimension, fixture.handle, Fixture.size + 1, null, detail),
     );
 }

@@ -18,6 +18,7 @@ pub const Managers = @import("Managers.zig");
 pub const MappedFiles = @import("MappedFiles.zig");
 pub const Pool = @import("Pool.zig");
 pub const Progress = @import("Progress.zig");
+pub const Residency = @import("Residency.zig");
 pub const Saver = @import("Saver.zig");
 pub const Scan = @import("Scan.zig");
 pub const Tracker = @import("Tracker.zig");
@@ -48,6 +49,7 @@ test {
     _ = MappedFiles;
     _ = Pool;
     _ = Progress;
+    _ = Residency;
     _ = Saver;
     _ = Scan;
     _ = Tracker;

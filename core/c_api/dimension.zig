@@ -5,6 +5,7 @@ const os = @import("../os.zig");
 const Dimension = @import("../Dimension.zig");
 const Generation = @import("../Generation.zig");
 const Layers = @import("../Layers.zig");
+const Residency = @import("../Residency.zig");
 const dtypes = @import("../dtype.zig");
 const formats = @import("../formats.zig");
 const Call = @import("Call.zig");
@@ -229,5 +230,5 @@ pub fn memmgr_dimension_evict(
 fn evict(call: *Call, manager: ?*types.Manager, index: u32) Call.Error!void {
     const target = try call.open(manager);
     const dimension = try call.dimension(target, index);
-    try dimension.evict(target.handle, &call.detail);
+    try Residency.evict(dimension, target.handle, &call.detail);
 }

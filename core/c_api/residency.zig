@@ -1,5 +1,6 @@
 //! Shims of the header's banner "Residency".
 
+const Residency = @import("../Residency.zig");
 const Warming = @import("../Warming.zig");
 const Call = @import("Call.zig");
 const save = @import("save.zig");
@@ -32,7 +33,7 @@ fn warm(
     else
         .{};
     var listener: save.Listener = .{ .function = given.progress, .user = given.user };
-    const found = try dimension.warm(target.handle, .{
+    const found: Warming = try .run(dimension, target.handle, .{
         .bytes_per_second = orNull(given.bytes_per_second),
         .budget = orNull(given.budget),
         .timeout_ns = if (given.timeout_ns == 0) null else try call.timeoutNs(given.timeout_ns),
@@ -64,7 +65,7 @@ pub fn memmgr_dimension_lock(
 fn lock(call: *Call, handle: ?*types.Manager, index: u32) Call.Error!void {
     const target = try call.open(handle);
     const dimension = try call.dimension(target, index);
-    try dimension.lockPages(target.handle, &call.detail);
+    try Residency.lock(dimension, target.handle, &call.detail);
 }
 
 pub fn memmgr_dimension_unlock(
@@ -79,7 +80,7 @@ pub fn memmgr_dimension_unlock(
 fn unlock(call: *Call, handle: ?*types.Manager, index: u32) Call.Error!void {
     const target = try call.open(handle);
     const dimension = try call.dimension(target, index);
-    try dimension.unlockPages(target.handle, &call.detail);
+    try Residency.unlock(dimension, target.handle, &call.detail);
 }
 
 pub fn memmgr_residency_get(
@@ -105,7 +106,8 @@ fn getResidency(
     const out = try call.output(types.Residency, residency_out);
     const target = try call.open(handle);
     const dimension = try call.dimension(target, index);
-    const found = try dimension.residency(target.handle, offset, orNull(length), &call.detail);
+    const wanted = orNull(length);
+    const found: Residency = try .of(dimension, target.handle, offset, wanted, &call.detail);
     sized.write(types.Residency, out, .{
         .dimension = index,
         .generation = found.generation,

@@ -1,6 +1,7 @@
 //! Shims of the header's banner "Scan".
 
 const std = @import("std");
+const Residency = @import("../Residency.zig");
 const Scan = @import("../Scan.zig");
 const Call = @import("Call.zig");
 const save = @import("save.zig");
@@ -75,5 +76,5 @@ pub fn memmgr_scan_ahead(
 fn ahead(call: *Call, manager: ?*types.Manager, index: u32) Call.Error!void {
     const target = try call.open(manager);
     const dimension = try call.dimension(target, index);
-    try dimension.readAhead(target.handle, &call.detail);
+    try Residency.readAhead(dimension, target.handle, &call.detail);
 }

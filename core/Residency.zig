@@ -1,0 +1,137 @@
+//! What of a dimension's pages is in memory, and what is to be: questions to the system, each made
+//! while the generation is held as by a view, and while nobody else locks or unlocks its pages.
+
+const std = @import("std");
+const os = @import("os.zig");
+const Detail = @import("Detail.zig");
+const Dimension = @import("Dimension.zig");
+const Generation = @import("Generation.zig");
+
+const Residency = @This();
+const Error = Detail.Error;
+
+generation: u64,
+offset: u64,
+length: u64,
+use: os.Use,
+cached: u64,
+locked: u64,
+
+/// Counts the pages that `length` bytes from `offset` stand on; null: up to the end.
+pub fn of(
+    dimension: *Dimension,
+    owner: u64,
+    offset: u64,
+    length: ?u64,
+    detail: *Detail,
+) Error!Residency {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    const bytes = length orelse generation.size -| offset;
+    if (offset > generation.size or bytes > generation.size - offset) {
+        detail.requested = offset;
+        detail.used = bytes;
+        detail.limit = generation.size;
+        return detail.fail(error.OutOfBounds, "the range is not within what is loaded");
+    }
+    var found: Residency = .{
+        .generation = generation.number,
+        .offset = offset,
+        .length = bytes,
+        .use = .{},
+        .cached = 0,
+        .locked = 0,
+    };
+    if (bytes == 0) return found;
+    const start = std.mem.alignBackward(u64, offset, os.pageSize());
+    const end = std.mem.alignForward(u64, offset + bytes, os.pageSize());
+    const pages = generation.placement.part(@intCast(start), @intCast(end - start));
+    measure: {
+        found.use = os.memoryUse(pages.slot.base, pages.mapped_size, &detail.code) catch
+            break :measure;
+        found.cached = os.cached(pages, generation.path, &detail.code) catch break :measure;
+        if (isLocked(dimension, generation)) found.locked = pages.mapped_size;
+        return found;
+    }
+    return detail.refused(0, "cannot ask the system what is in memory");
+}
+
+fn isLocked(dimension: *Dimension, generation: *const Generation) bool {
+    dimension.lock.lock();
+    defer dimension.unlock();
+    return generation.locked;
+}
+
+/// Drops its pages from resident memory, unless they are locked.
+pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = dimension.inside(word);
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        if (generation.locked) return;
+        os.evict(generation.placement);
+    }
+    dimension.log(.evict, generation.size, generation.path);
+}
+
+/// Has the system keep all pages of what is loaded in memory. What is to be read for that is read
+/// before the lock is taken.
+pub fn lock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = &dimension.generations[word.slot];
+    const placement = generation.placement;
+    const size = placement.mapped_size;
+    // A process that has become another user may not be told: then all of it counts as missing.
+    var ignored: i64 = 0;
+    const use: os.Use = os.memoryUse(placement.slot.base, size, &ignored) catch .{};
+    try Generation.checkMemory(size - use.resident, detail);
+    try bringIn(dimension, word.slot, placement, detail);
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        os.lock(placement, &detail.code) catch {
+            const reason = "the system does not let it stay in memory";
+            const limit = os.shortOf(.{ .locked = size }) orelse
+                return detail.refused(size, reason);
+            return detail.exceeds(size, limit, error.AllocationRefused, reason);
+        };
+        generation.locked = true;
+    }
+    dimension.log(.lock, generation.size, generation.path);
+}
+
+/// Lets the system take the pages of what is loaded again.
+pub fn unlock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const generation = &dimension.generations[word.slot];
+    {
+        dimension.lock.lock();
+        defer dimension.unlock();
+        if (!generation.locked) return;
+        os.unlock(generation.placement);
+        generation.locked = false;
+    }
+    dimension.log(.unlock, generation.size, generation.path);
+}
+
+/// Inside of the slot: has pages of it in memory, and mapped.
+pub fn bringIn(dimension: *Dimension, slot: u1, pages: os.Placement, detail: *Detail) Error!void {
+    os.populate(pages, false, &detail.code) catch {
+        // The guard has not seen it: the system did the reading.
+        detail.setFileName(dimension.generations[slot].path);
+        return detail.fileRefused(pages.mapped_size, "cannot bring the file's pages into memory");
+    };
+    try dimension.checkUnfaulted(slot, detail);
+}
+
+/// Has its file read while the caller goes on.
+pub fn readAhead(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
+    const word = try dimension.pin(owner, detail);
+    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    os.readAhead(dimension.inside(word).placement);
+}
