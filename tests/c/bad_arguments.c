@@ -381,29 +381,20 @@ static memmgr_status use_failure(void *at)
     return status;
 }
 
-/* An emulator does not say what is in memory of the page that a file ends in. */
-static memmgr_status unless_emulated(memmgr_status status)
-{
-    return status == MEMMGR_ERR_ALLOCATION && !map_is_true() ? MEMMGR_OK : status;
-}
-
 static memmgr_status use_warm_options(void *at)
 {
     memmgr_warming warming = MEMMGR_WARMING_INIT;
-    return unless_emulated(memmgr_dimension_warm(
-        manager, LOADED, (const memmgr_warm_options *)at, &warming, &error));
+    return memmgr_dimension_warm(manager, LOADED, (const memmgr_warm_options *)at, &warming, &error);
 }
 
 static memmgr_status use_warming(void *at)
 {
-    return unless_emulated(
-        memmgr_dimension_warm(manager, LOADED, NULL, (memmgr_warming *)at, &error));
+    return memmgr_dimension_warm(manager, LOADED, NULL, (memmgr_warming *)at, &error);
 }
 
 static memmgr_status use_residency(void *at)
 {
-    return unless_emulated(
-        memmgr_residency_get(manager, LOADED, 0, 0, (memmgr_residency *)at, &error));
+    return memmgr_residency_get(manager, LOADED, 0, 0, (memmgr_residency *)at, &error);
 }
 
 static memmgr_status use_scan_options(void *at)

@@ -33,7 +33,7 @@ run)
     # is nothing to look up.
     for attempt in 1 2; do
         code=0
-        timeout 300 setarch -R qemu-aarch64 -L / -p "$@" || code=$?
+        timeout 600 setarch -R qemu-aarch64 -L / -p "$@" || code=$?
         [ "$code" -ne 0 ] && [ "$code" -ne 77 ] || break
         echo "attempt $attempt of $2: exit code $code" >&2
     done
