@@ -67,6 +67,7 @@ PYCONFIG = """
 #define HAVE_UINTPTR_T 1
 #define HAVE_INTPTR_T 1
 #define HAVE_WCHAR_H 1
+#define WITH_DOC_STRINGS 1
 #define WITH_THREAD 1
 #ifdef _WIN32
 #define MS_WINDOWS

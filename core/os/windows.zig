@@ -372,7 +372,7 @@ const Placeholders = struct {
 /// slot stays as usable as before: whatever is done with it next takes the addresses back once
 /// they are free.
 const Reservations = struct {
-    const attempts = 8;
+    const attempts = 16;
     /// The mark: nobody else reserves memory that is not there in order to read it.
     const protection = win.page_readonly;
 
@@ -1040,7 +1040,7 @@ pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
     const to_room = try fullPath(to, code);
     defer heap.free(to_room);
     const flags = win.movefile_replace_existing | win.movefile_write_through;
-    const attempts = 8;
+    const attempts = 16;
     for (1..attempts + 1) |attempt| {
         if (win.MoveFileExW(extended(from_room), extended(to_room), flags) != 0) return;
         const why = win.GetLastError();

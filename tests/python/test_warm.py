@@ -129,7 +129,8 @@ def test_rate_and_timeout(cold: memmgr.Dimension) -> None:
     start = time.monotonic()
     done = cold.warm(bytes_per_second="20 MiB", timeout=0.05)
     assert (done.stop, done.warm) == ("timeout", 2 * MIB)
-    assert time.monotonic() - start >= 0.05
+    # Less a tick of Windows' clock.
+    assert time.monotonic() - start >= 0.03
     assert cold.warm(timeout=0).stop == "timeout"
     start = time.monotonic()
     assert cold.warm(bytes_per_second=2**62, timeout=None)
