@@ -210,7 +210,7 @@ def listen_to_pytest(out: str) -> None:
     os.chdir(ROOT)
     # What is handed out is built first.
     folders = ["tests/python", "tests/package"][: 2 if importlib.util.find_spec("ziglang") else 1]
-    options = ["-q", "--no-header", "-p", "no:cacheprovider"]
+    options = ["-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow and not kept"]
     code = pytest.main([*options, *folders], plugins=[listener])
     if code != 0 and not any(outcome == "failed" for _, _, outcome in listener.outcomes):
         listener.outcomes.append((PYTHON_TESTS, [], "failed"))

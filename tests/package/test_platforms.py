@@ -114,6 +114,7 @@ def test_other_targets_are_refused_by_one_sentence(target: str, sentence: str) -
     )
 
 
+@pytest.mark.kept
 def test_every_platform_ran_the_same_suites(platforms: Any) -> None:
     """R8.5: as far as it is kept; what ran last is newer than what did not run since."""
     results = platforms.load()
@@ -126,6 +127,7 @@ def test_every_platform_ran_the_same_suites(platforms: Any) -> None:
         assert all(not counts.get("failed") for counts in result["suites"].values())
 
 
+@pytest.mark.kept
 def test_table_is_made_of_what_is_kept(platforms: Any) -> None:
     """R8.5."""
     text = platforms.TABLE.read_text(encoding="utf-8")
@@ -137,6 +139,7 @@ def test_table_is_made_of_what_is_kept(platforms: Any) -> None:
     assert kept <= platforms.PLATFORMS.keys()
 
 
+@pytest.mark.kept
 def test_criteria_of_programs_are_in_the_table(platforms: Any) -> None:
     """R8.5: on every platform that runs them."""
     named = {
