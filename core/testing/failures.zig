@@ -1004,7 +1004,8 @@ test "R7.1, R7.2, R9.3 each system call of each public function fails, and nothi
     const files: Files = try .init();
     defer files.deinit();
     const emulated = @import("../os/contract.zig").emulated();
-    const edge: u64 = if (emulated) 2 else 6;
+    // An emulator takes a minute for what takes a second.
+    const edge: u64 = if (emulated) 1 else 6;
     var seen: std.EnumSet(os.Call) = .empty;
     for (&cases) |*case| {
         errdefer std.debug.print("{s}\n", .{case.name});
@@ -1024,8 +1025,8 @@ test "R7.1, R7.2, R9.3 each system call of each public function fails, and nothi
                 const codes = codesOf(call);
                 // Just this one, and from this one on.
                 try expectRefusal(case, &files, call, index, 1, codes[0]);
-                const few = if (emulated) codes[0..1] else codes;
-                for (few) |code| {
+                if (emulated) continue;
+                for (codes) |code| {
                     try expectRefusal(case, &files, call, index, std.math.maxInt(u64), code);
                 }
             }
