@@ -463,6 +463,7 @@ fn writeHeaderConsumers(b: *std.Build) HeaderConsumers {
             \\#include <memmgr.hpp>
             \\template class memmgr::View<>;
             \\template class memmgr::View<double>;
+            \\template class memmgr::View<const double>;
             \\template class memmgr::Allocator<int>;
             \\
         ).getDirectory().path(b, "hpp.cpp"),

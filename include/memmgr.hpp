@@ -9,7 +9,7 @@
  *
  * What owns (Manager, View, Writer, Block) can be moved but not copied, gives back in its
  * destructor, and has a function that does so and throws. It may outlive the manager, and may be
- * destroyed on any thread, except a Writer. Reading allocates nothing.
+ * destroyed on any thread. Reading allocates nothing.
  *
  * Constants, structs of options and structs of answers are those of memmgr.h: make one with
  * init<memmgr_load_options>(). What has no member here, logs and batches for instance, is called as
@@ -27,6 +27,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -108,15 +109,22 @@ inline constexpr uint32_t dtype_of =
     : std::is_same_v<T, std::complex<float>>  ? MEMMGR_DTYPE_C64
     : std::is_same_v<T, std::complex<double>> ? MEMMGR_DTYPE_C128
     : std::is_floating_point_v<T>
-        ? (sizeof(T) == 4   ? MEMMGR_DTYPE_F32
-           : sizeof(T) == 8 ? MEMMGR_DTYPE_F64
-                            : MEMMGR_DTYPE_OPAQUE)
+        /* std::float16_t and std::bfloat16_t are known by their precision, and need no <stdfloat>. */
+        ? (sizeof(T) == 2 && std::numeric_limits<T>::digits == 11  ? MEMMGR_DTYPE_F16
+           : sizeof(T) == 2 && std::numeric_limits<T>::digits == 8 ? MEMMGR_DTYPE_BF16
+           : sizeof(T) == 4                                        ? MEMMGR_DTYPE_F32
+           : sizeof(T) == 8                                        ? MEMMGR_DTYPE_F64
+                                                                   : MEMMGR_DTYPE_OPAQUE)
     : std::is_integral_v<T>
         ? (sizeof(T) == 1   ? (std::is_signed_v<T> ? MEMMGR_DTYPE_I8 : MEMMGR_DTYPE_U8)
            : sizeof(T) == 2 ? (std::is_signed_v<T> ? MEMMGR_DTYPE_I16 : MEMMGR_DTYPE_U16)
            : sizeof(T) == 4 ? (std::is_signed_v<T> ? MEMMGR_DTYPE_I32 : MEMMGR_DTYPE_U32)
-                            : (std::is_signed_v<T> ? MEMMGR_DTYPE_I64 : MEMMGR_DTYPE_U64))
+           : sizeof(T) == 8 ? (std::is_signed_v<T> ? MEMMGR_DTYPE_I64 : MEMMGR_DTYPE_U64)
+                            : MEMMGR_DTYPE_OPAQUE)
         : MEMMGR_DTYPE_OPAQUE;
+template <class T> inline constexpr uint32_t dtype_of<const T> = dtype_of<T>;
+template <class T> inline constexpr uint32_t dtype_of<volatile T> = dtype_of<T>;
+template <class T> inline constexpr uint32_t dtype_of<const volatile T> = dtype_of<T>;
 
 namespace detail {
 
@@ -177,7 +185,7 @@ void check_layer(const void *data, const memmgr_layer &layer, uint32_t operation
  * std::span and the algorithms of ranges take it, and are not to outlive it. */
 template <class T = std::byte> class View {
 public:
-    using value_type = T;
+    using value_type = std::remove_cv_t<T>;
 
     View() noexcept = default;
     View(View &&other) noexcept
@@ -249,7 +257,7 @@ private:
 
 /* ==== Writer ================================================================================ */
 
-/* Exclusive access to a dimension. On the thread that began it, unless MEMMGR_WRITE_ANY_THREAD. */
+/* Exclusive access to a dimension, for whichever thread has this object. */
 class Writer {
 public:
     Writer(Writer &&other) noexcept
@@ -270,11 +278,16 @@ public:
         if (manager_ != nullptr) memmgr_write_end(manager_, &write_, nullptr);
     }
 
-    /* Readers go on, also if it throws. What has ended stays so. */
+    /* Readers go on, also if it throws FAULTED. If it throws anything else, the write goes on, and
+     * can be ended again. What has ended stays so. */
     void end()
     {
-        if (memmgr_manager *manager = std::exchange(manager_, nullptr))
-            call(memmgr_write_end, manager, &write_);
+        if (manager_ == nullptr) return;
+        memmgr_error error;
+        error.struct_size = sizeof error;
+        const memmgr_status status = memmgr_write_end(manager_, &write_, &error);
+        if (status == MEMMGR_OK || status == MEMMGR_ERR_FAULTED) manager_ = nullptr;
+        if (status != MEMMGR_OK) throw Error(error);
     }
 
     explicit operator bool() const noexcept { return manager_ != nullptr; }
@@ -380,7 +393,10 @@ public:
     {
         return View<T>(manager_, index_, offset, count);
     }
-    Writer write(Timeout timeout = std::chrono::seconds(5), uint32_t flags = 0) const
+    /* With flags of 0 only the thread that begins it may end it, or destroy the Writer: of another
+     * thread, end() throws, and a destructor leaves the dimension closed to readers. */
+    Writer write(Timeout timeout = std::chrono::seconds(5),
+                 uint32_t flags = MEMMGR_WRITE_ANY_THREAD) const
     {
         return Writer(manager_, index_, flags, timeout);
     }

@@ -12,6 +12,10 @@
 #include <list>
 #include <new>
 #include <numeric>
+#include <thread>
+#if defined(__STDCPP_FLOAT16_T__) || defined(__STDCPP_BFLOAT16_T__)
+#include <stdfloat>
+#endif
 
 static unsigned long allocations;
 
@@ -37,6 +41,25 @@ struct Point {
 } // namespace
 
 template <> inline constexpr uint32_t memmgr::dtype_of<Half> = MEMMGR_DTYPE_F16;
+
+/* Qualified types are what they are without, those of programs too; what no layer has is opaque. */
+static_assert(memmgr::dtype_of<const bool> == MEMMGR_DTYPE_BOOL);
+static_assert(memmgr::dtype_of<volatile bool> == MEMMGR_DTYPE_BOOL);
+static_assert(memmgr::dtype_of<const volatile char> == MEMMGR_DTYPE_OPAQUE);
+static_assert(memmgr::dtype_of<const float> == MEMMGR_DTYPE_F32);
+static_assert(memmgr::dtype_of<const std::complex<double>> == MEMMGR_DTYPE_C128);
+static_assert(memmgr::dtype_of<const Half> == MEMMGR_DTYPE_F16);
+static_assert(memmgr::dtype_of<long long> == MEMMGR_DTYPE_I64);
+#ifdef __SIZEOF_INT128__
+static_assert(memmgr::dtype_of<__int128> == MEMMGR_DTYPE_OPAQUE);
+static_assert(memmgr::dtype_of<unsigned __int128> == MEMMGR_DTYPE_OPAQUE);
+#endif
+#ifdef __STDCPP_FLOAT16_T__
+static_assert(memmgr::dtype_of<const std::float16_t> == MEMMGR_DTYPE_F16);
+#endif
+#ifdef __STDCPP_BFLOAT16_T__
+static_assert(memmgr::dtype_of<std::bfloat16_t> == MEMMGR_DTYPE_BF16);
+#endif
 
 namespace {
 
@@ -116,6 +139,9 @@ void views_are_of_their_layers_type()
     EQUAL(10, layer.shape[0]);
     CHECK(std::accumulate(floats.begin(), floats.end(), 0.0f) == 45.0f);
     CHECK(types.view<Point>("floats")[4].y == 9.0f);
+    EQUAL(10, types.view<const float>("floats").size());
+    EQUAL(MEMMGR_ERR_INVALID_ARGUMENT,
+          thrown_by([&] { (void)types.view<const double>("floats"); }).status);
     EQUAL(20, types.view<Half>("halves").size());
     EQUAL(40, types.view<unsigned char>("bytes").size());
     EQUAL(40, types.view("bytes").size());
@@ -258,6 +284,43 @@ void a_writer_has_the_dimension_to_itself_until_it_ends()
     EQUAL(MEMMGR_STATE_DEALLOCATED, types.stats().state);
 }
 
+void a_writer_may_end_on_another_thread()
+{
+    const memmgr::Manager manager = open_small();
+    const memmgr::Dimension types = manager[0];
+    auto copy = memmgr::init<memmgr_load_options>();
+    copy.mode = MEMMGR_MODE_COPY;
+    types.load(file_of_types(), copy);
+    memmgr::Writer writer = types.write();
+    std::thread([&] { writer.end(); }).join();
+    CHECK(!writer);
+    EQUAL(MEMMGR_STATE_LOADED, types.stats().state);
+    writer = types.write();
+    std::thread([moved = std::move(writer)] {}).join();
+    EQUAL(MEMMGR_STATE_LOADED, types.stats().state);
+    EQUAL(10, types.view<float>("floats").size());
+}
+
+void a_write_of_one_thread_is_kept_when_another_cannot_end_it()
+{
+    const memmgr::Manager manager = open_small();
+    const memmgr::Dimension types = manager[0];
+    auto copy = memmgr::init<memmgr_load_options>();
+    copy.mode = MEMMGR_MODE_COPY;
+    types.load(file_of_types(), copy);
+    memmgr::Writer writer = types.write(std::chrono::seconds(5), 0);
+    std::thread([&] {
+        EQUAL(MEMMGR_ERR_INVALID_ARGUMENT, thrown_by([&] { writer.end(); }).status);
+    }).join();
+    CHECK(writer && writer.data() != nullptr);
+    EQUAL(MEMMGR_STATE_WRITING, types.stats().state);
+    writer.end();
+    CHECK(!writer);
+    EQUAL(MEMMGR_STATE_LOADED, types.stats().state);
+    EQUAL(10, types.view<float>("floats").size());
+    types.unload();
+}
+
 void holders_are_listed_if_they_are_tracked()
 {
     auto options = memmgr::init<memmgr_manager_options>();
@@ -336,6 +399,8 @@ int main()
     RUN(a_view_outlives_its_manager);
     RUN(closing_refuses_while_views_are_held);
     RUN(a_writer_has_the_dimension_to_itself_until_it_ends);
+    RUN(a_writer_may_end_on_another_thread);
+    RUN(a_write_of_one_thread_is_kept_when_another_cannot_end_it);
     RUN(holders_are_listed_if_they_are_tracked);
     RUN(blocks_and_containers_live_in_the_pools);
     RUN(reading_allocates_nothing);
