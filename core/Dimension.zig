@@ -11,7 +11,6 @@
 
 const std = @import("std");
 const os = @import("os.zig");
-const Budget = @import("Budget.zig");
 const Counters = @import("Counters.zig");
 const Deadline = @import("Deadline.zig");
 const Detail = @import("Detail.zig");
@@ -21,7 +20,7 @@ const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
-const Tracker = @import("Tracker.zig");
+const Shared = @import("Shared.zig");
 
 const Dimension = @This();
 const Atomic = std.atomic.Value;
@@ -47,36 +46,6 @@ pub const OnViews = enum(u32) { refuse = 0, wait = 1, @"defer" = 2 };
 
 /// What stays when the file is gone.
 pub const Keep = enum { region, nothing };
-
-/// What all dimensions of a manager share.
-pub const Shared = struct {
-    counters: *Counters,
-    budget: *Budget,
-    /// Null if nobody asked to keep track.
-    tracker: ?*Tracker,
-    read_timeout_ns: ?u64,
-    /// Faults of what is loaded are caught.
-    guarded: bool,
-    /// The open manager counts as one, every generation in a slot as one more.
-    tenants: Atomic(u32),
-    /// Called by whoever takes the last tenant out.
-    last_out: *const fn (shared: *Shared) void,
-
-    /// False if the last one has left already.
-    pub fn moveIn(shared: *Shared) bool {
-        var count = shared.tenants.load(.monotonic);
-        while (count != 0) {
-            count = shared.tenants.cmpxchgWeak(count, count + 1, .acquire, .monotonic) orelse
-                return true;
-        }
-        return false;
-    }
-
-    pub fn moveOut(shared: *Shared, count: u32) void {
-        if (count == 0) return;
-        if (shared.tenants.fetchSub(count, .seq_cst) == count) shared.last_out(shared);
-    }
-};
 
 /// What a sweep took away: to be logged, and to move out, once the lock is free.
 const Gone = struct {
@@ -646,7 +615,8 @@ fn completeLoad(
     const faulted = previous != null and dimension.guards[~slot].markOf(previous.?.number) != null;
     const other = if (faulted) null else previous;
     const guard = if (dimension.shared.guarded) &dimension.guards[slot] else null;
-    if (guard != null) {
+    if (guard) |slot_guard| {
+        slot_guard.enlist(&dimension.gate, slot);
         Guard.install(detail) catch |err| return dimension.abandonLoad(slot, err);
     }
     if (slot == 0) {

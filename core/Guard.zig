@@ -6,6 +6,7 @@
 //!
 //! `onFault` runs on the thread that met the fault, between two of its instructions, whatever locks
 //! it holds. So all it looks at is atomic and in permanent memory, and all it calls is `os.zero`.
+//! It finds the guard of an address in a list of all guards that were ever used, which only grows.
 //! Invariant: the mark comes before the zeros, so that whoever has read a zero finds it; and before
 //! the gate's word, which whoever opens the gate looks at in the reverse order. One of the two sees
 //! the other.
@@ -13,9 +14,8 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
-const Dimension = @import("Dimension.zig");
+const Gate = @import("Gate.zig");
 const Lock = @import("Lock.zig");
-const Managers = @import("Managers.zig");
 
 const Guard = @This();
 const Atomic = std.atomic.Value;
@@ -37,6 +37,14 @@ writable: Atomic(bool),
 offset: Atomic(u64),
 code: Atomic(i64),
 late: Atomic(u32),
+/// The gate that learns of a fault, and which of its slots this is; null before the first use.
+gate: ?*Gate,
+slot: u1,
+/// The next in the list. Set before this guard is in it, and never changed.
+next: ?*Guard,
+
+/// The newest guard in the list of all.
+var newest: Atomic(?*Guard) = .init(null);
 
 /// Of a page that could not be read.
 pub const Mark = struct { offset: u64, code: i64 };
@@ -53,8 +61,27 @@ pub fn install(detail: *Detail) Detail.Error!void {
     };
 }
 
-/// Public for `fork`.
-pub var lock: Lock = .{};
+/// Held while the handler is set.
+var lock: Lock = .{};
+
+/// See `fork`: held during one.
+pub fn onFork(stage: os.ForkStage) void {
+    switch (stage) {
+        .before => lock.lock(),
+        .in_parent, .in_child => lock.unlock(),
+    }
+}
+
+/// Before the first `arm`, for permanent memory that was zeroed; does nothing the next time. Called
+/// by one thread at a time for each guard.
+pub fn enlist(guard: *Guard, gate: *Gate, slot: u1) void {
+    if (guard.gate != null) return;
+    guard.gate = gate;
+    guard.slot = slot;
+    guard.next = newest.load(.monotonic);
+    // Release: a handler that finds the guard sees what was stored above.
+    while (newest.cmpxchgWeak(guard.next, guard, .release, .monotonic)) |other| guard.next = other;
+}
 
 /// Before anybody can be inside of what stands in the slot.
 pub fn arm(guard: *Guard, placement: os.Placement, generation: u64) void {
@@ -82,13 +109,11 @@ pub fn markOf(guard: *const Guard, generation: u64) ?Mark {
 
 /// From here on, everything that is called runs as a signal handler does.
 fn onFault(fault: os.Fault) bool {
-    var managers: Managers.Walk = .{};
-    while (managers.next()) |manager| for (manager.dimensions()) |*dimension| {
-        for (&dimension.guards, 0..) |*guard, slot| {
-            const generation = guard.generationAt(fault.address) orelse continue;
-            return guard.heal(fault, generation, dimension, @intCast(slot));
-        }
-    };
+    var found = newest.load(.acquire);
+    while (found) |guard| : (found = guard.next) {
+        const generation = guard.generationAt(fault.address) orelse continue;
+        return guard.heal(fault, generation);
+    }
     return false;
 }
 
@@ -99,13 +124,7 @@ fn generationAt(guard: *const Guard, address: usize) ?u64 {
     return if (inside and guard.generation.load(.seq_cst) == generation) generation else null;
 }
 
-fn heal(
-    guard: *Guard,
-    fault: os.Fault,
-    generation: u64,
-    dimension: *Dimension,
-    slot: u1,
-) bool {
+fn heal(guard: *Guard, fault: os.Fault, generation: u64) bool {
     const start = guard.start.load(.seq_cst);
     const offset = fault.address - start;
     if (fault.code == 0) {
@@ -114,7 +133,7 @@ fn heal(
     _ = guard.code.cmpxchgStrong(0, fault.code, .seq_cst, .seq_cst);
     const before = guard.offset.fetchMin(offset, .seq_cst);
     if (before / os.pageSize() <= offset / os.pageSize() and !guard.isHealing()) return false;
-    dimension.gate.fault(slot, generation);
+    guard.gate.?.fault(guard.slot, generation);
     const base: [*]u8 = @ptrFromInt(start);
     const pages = base[0..guard.size.load(.seq_cst)];
     var code: i64 = 0;
@@ -128,7 +147,7 @@ fn isHealing(guard: *Guard) bool {
 }
 
 const testing = std.testing;
-const Gate = @import("Gate.zig");
+const Dimension = @import("Dimension.zig");
 const Generation = @import("Generation.zig");
 const Log = @import("Log.zig");
 const Manager = @import("Manager.zig");

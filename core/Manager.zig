@@ -21,6 +21,7 @@ const Managers = @import("Managers.zig");
 const Pool = @import("Pool.zig");
 const Saver = @import("Saver.zig");
 const Scan = @import("Scan.zig");
+const Shared = @import("Shared.zig");
 const Tracker = @import("Tracker.zig");
 const Verification = @import("Verification.zig");
 
@@ -89,7 +90,7 @@ forks: Atomic(u32),
 /// During a fork: dimensions whose locks are held.
 forking_count: u32,
 tracker: Tracker,
-shared: Dimension.Shared,
+shared: Shared,
 budget: Budget,
 pool: Pool,
 pool_limit: u64,
@@ -415,7 +416,7 @@ fn inTheWay(
 }
 
 /// The last tenant has left, on whatever thread.
-fn lastOut(shared: *Dimension.Shared) void {
+fn lastOut(shared: *Shared) void {
     const manager: *Manager = @fieldParentPtr("shared", shared);
     manager.giveBack();
 }

@@ -9,9 +9,12 @@
 const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
+const Guard = @import("Guard.zig");
 const Lock = @import("Lock.zig");
 const Manager = @import("Manager.zig");
+const MappedFiles = @import("MappedFiles.zig");
 const fork = @import("fork.zig");
+const threads = @import("threads.zig");
 
 const Atomic = std.atomic.Value;
 
@@ -48,12 +51,11 @@ pub fn wasOpen(handle: u64) bool {
     return parts.serial <= manager.serial.load(.acquire);
 }
 
-/// All managers there ever was memory for, whatever they are now. Takes no lock, so that a signal
-/// handler may walk.
-pub const Walk = struct {
+/// All managers there ever was memory for, whatever they are now.
+const Walk = struct {
     index: usize = 0,
 
-    pub fn next(walk: *Walk) ?*Manager {
+    fn next(walk: *Walk) ?*Manager {
         if (walk.index == count_max) return null;
         defer walk.index += 1;
         // Entries are filled in order, and never emptied.
@@ -62,20 +64,22 @@ pub const Walk = struct {
 };
 
 /// The thread of an index ends.
-pub fn leaveThread(index: u32) void {
+fn leaveThread(index: u32) void {
     var walk: Walk = .{};
     while (walk.next()) |manager| manager.pool.leaveThread(index);
 }
 
-/// See `fork`: holds still whatever is here and works in the child.
-pub fn beginFork() void {
-    lock.lock();
-    var walk: Walk = .{};
-    while (walk.next()) |manager| manager.beginFork();
-}
+/// The parts that take care of a fork, in the order in which their locks nest.
+const fork_parts = [_]fork.Part{ onFork, MappedFiles.onFork, Guard.onFork, threads.onFork };
 
-pub fn endFork(stage: os.ForkStage) void {
+/// See `fork`: holds still whatever is here and works in the child.
+fn onFork(stage: os.ForkStage) void {
     var walk: Walk = .{};
+    if (stage == .before) {
+        lock.lock();
+        while (walk.next()) |manager| manager.beginFork();
+        return;
+    }
     while (walk.next()) |manager| manager.endFork(stage);
     lock.unlock();
     walk = .{};
@@ -91,7 +95,8 @@ pub fn recallBlocks() void {
 /// Takes memory for a manager of `dimension_count` dimensions: used before and quiet, or new.
 /// Nobody finds it until `publish`.
 pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {
-    try fork.watch(detail);
+    try fork.join(&fork_parts, detail);
+    threads.callOnLeave(leaveThread);
     lock.lock();
     defer lock.unlock();
     const capacity = std.math.ceilPowerOfTwoAssert(u32, @max(dimension_count, 16));

@@ -27,12 +27,19 @@ pub const Mapper = struct {
 /// Enough that a bucket stays short with thousands of dimensions.
 const bucket_count = 1024;
 
-/// Public for `fork`.
-pub var lock: Lock = .{};
+var lock: Lock = .{};
 var buckets: [bucket_count]?*Entry = @splat(null);
 
 fn bucketOf(device: u64, inode: u64) *?*Entry {
     return &buckets[std.hash.int(device ^ std.hash.int(inode)) % bucket_count];
+}
+
+/// See `fork`: held during one.
+pub fn onFork(stage: os.ForkStage) void {
+    switch (stage) {
+        .before => lock.lock(),
+        .in_parent, .in_child => lock.unlock(),
+    }
 }
 
 /// Lists a file, unless it is listed already and one of the two is writable.

@@ -22,9 +22,9 @@ const Budget = @import("Budget.zig");
 const Cache = @import("pool/Cache.zig");
 const Depot = @import("pool/Depot.zig");
 const Detail = @import("Detail.zig");
-const Dimension = @import("Dimension.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
+const Shared = @import("Shared.zig");
 const Spans = @import("pool/Spans.zig");
 const size_classes = @import("pool/size_classes.zig");
 const threads = @import("threads.zig");
@@ -55,7 +55,7 @@ const Phase = enum(u8) {
 
 handle: Atomic(u64),
 options: Options,
-shared: *Dimension.Shared,
+shared: *Shared,
 phase: Atomic(Phase),
 /// Held while a cache gets a manager, while all are called in, and while `phase` changes.
 revoking: Lock,
@@ -69,7 +69,7 @@ remaining: Atomic(u64),
 refusals: Atomic(u64),
 
 /// For zeroed memory, or for that of a pool whose manager is gone.
-pub fn begin(pool: *Pool, handle: u64, shared: *Dimension.Shared, options: Options) void {
+pub fn begin(pool: *Pool, handle: u64, shared: *Shared, options: Options) void {
     pool.revoking.lock();
     defer pool.revoking.unlock();
     pool.options = options;

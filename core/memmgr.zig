@@ -21,6 +21,7 @@ pub const Progress = @import("Progress.zig");
 pub const Residency = @import("Residency.zig");
 pub const Saver = @import("Saver.zig");
 pub const Scan = @import("Scan.zig");
+pub const Shared = @import("Shared.zig");
 pub const Tracker = @import("Tracker.zig");
 pub const Verification = @import("Verification.zig");
 pub const Warming = @import("Warming.zig");
@@ -54,6 +55,7 @@ test {
     _ = Residency;
     _ = Saver;
     _ = Scan;
+    _ = Shared;
     _ = Tracker;
     _ = Verification;
     _ = Warming;

@@ -9,7 +9,6 @@
 const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("os.zig");
-const Managers = @import("Managers.zig");
 
 const Atomic = std.atomic.Value;
 
@@ -142,8 +141,9 @@ fn release(own: u32) void {
     _ = taken[own / 64].fetchAnd(~(@as(u64, 1) << bit), .release);
 }
 
-/// In the child of a fork: all threads but the calling one are gone, and have handed on theirs.
-pub fn forgetOthers() void {
+/// See `fork`. In the child all threads but the calling one are gone, and have handed on theirs.
+pub fn onFork(stage: os.ForkStage) void {
+    if (stage != .in_child) return;
     const own = index();
     for (&taken, 0..) |*word, word_index| {
         const bit = if (own / 64 == word_index) @as(u64, 1) << @intCast(own % 64) else 0;
@@ -151,11 +151,21 @@ pub fn forgetOthers() void {
     }
 }
 
+/// Called with the index of a thread that ends, before another thread can get that index.
+pub const LeaveHook = *const fn (own: u32) void;
+
+var leave_hook: Atomic(?LeaveHook) = .init(null);
+
+/// Has `hook` called by each thread that ends from now on. There is one hook.
+pub fn callOnLeave(hook: LeaveHook) void {
+    leave_hook.store(hook, .release);
+}
+
 /// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
 fn handOn(own: usize) void {
     current().index = crowd;
     setSlot(null);
-    Managers.leaveThread(@intCast(own));
+    if (leave_hook.load(.acquire)) |hook| hook(@intCast(own));
     release(@intCast(own));
 }
 

@@ -34,7 +34,7 @@ pub fn memmgr_log_set(
 
 fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Error!void {
     if (inside) return call.invalid("the log function cannot replace itself");
-    fork.in_child.store(forgetOthers, .release);
+    try fork.join(&.{onFork}, &call.detail);
     lock.lock();
     defer lock.unlock();
     Log.set(null, hear);
@@ -51,9 +51,10 @@ fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Erro
     if (Log.isOn(.debug)) Managers.recallBlocks();
 }
 
-/// In the child of a fork: nobody but the calling thread is in here. The log is off if one of the
-/// others was about to change it.
-fn forgetOthers() void {
+/// See `fork`. Nobody but the calling thread is in here in the child. The log is off there if one of
+/// the others was about to change it.
+fn onFork(stage: os.ForkStage) void {
+    if (stage != .in_child) return;
     lock = .{};
     inside_count.store(@intFromBool(inside), .seq_cst);
 }
