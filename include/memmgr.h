@@ -100,7 +100,7 @@ MEMMGR_API uint32_t memmgr_version(void);
 
 /* ==== Status ================================================================================ */
 
-/* What a call came to: MEMMGR_OK or one of MEMMGR_ERR_…, by value below. */
+/* What a call came to: MEMMGR_OK or one of MEMMGR_ERR_..., by value below. */
 typedef int32_t memmgr_status;
 
 enum {
@@ -237,20 +237,20 @@ MEMMGR_API const char *memmgr_limit_name(uint32_t limit_kind);
 typedef struct memmgr_error {
     uint32_t struct_size;
     memmgr_status status;
-    /* MEMMGR_OPERATION_… */
+    /* MEMMGR_OPERATION_... */
     uint32_t operation;
     /* Index of the dimension, or MEMMGR_NONE. */
     uint32_t dimension;
     /* Index of the layer, or MEMMGR_NONE. */
     uint32_t layer;
-    /* MEMMGR_LIMIT_…: what requested, used and limit below are about, if it is not NONE. */
+    /* MEMMGR_LIMIT_...: what requested, used and limit below are about, if it is not NONE. */
     uint32_t limit_kind;
     /* Views held, and writers (a writer counts as one), that were in the way. */
     uint64_t views;
     /* errno on Linux and macOS, GetLastError on Windows; 0 if the system was not the reason. */
     int64_t system_code;
     /* Bytes asked for, bytes in use at that moment, and the limit they ran into; of some limits
-     * not bytes, see MEMMGR_LIMIT_…. A limit of 0 is not known. */
+     * not bytes, see MEMMGR_LIMIT_.... A limit of 0 is not known. */
     uint64_t requested;
     uint64_t used;
     uint64_t limit;
@@ -280,7 +280,7 @@ enum {
 /* What the library does on this machine. */
 typedef struct memmgr_capabilities {
     uint32_t struct_size;
-    /* MEMMGR_GATE_…: what a manager uses unless MEMMGR_OPEN_GATE_ATOMIC asks for the other. */
+    /* MEMMGR_GATE_...: what a manager uses unless MEMMGR_OPEN_GATE_ATOMIC asks for the other. */
     uint32_t gate;
     /* Unit of protection and of residency. */
     uint64_t page_size;
@@ -319,9 +319,9 @@ MEMMGR_API memmgr_status memmgr_capabilities_get(memmgr_capabilities *capabiliti
  * 10 points below it. */
 typedef struct memmgr_log_record {
     uint32_t struct_size;
-    /* MEMMGR_LOG_… */
+    /* MEMMGR_LOG_... */
     int32_t level;
-    /* MEMMGR_OPERATION_… */
+    /* MEMMGR_OPERATION_... */
     uint32_t operation;
     /* Index of the dimension, or MEMMGR_NONE. */
     uint32_t dimension;
@@ -358,7 +358,7 @@ typedef struct memmgr_manager memmgr_manager;
 typedef struct memmgr_dimension_spec {
     uint32_t struct_size;
     uint32_t reserved;
-    /* 1 to 63 bytes of UTF-8, unique in the manager; NULL: D01, D02, … by position. */
+    /* 1 to 63 bytes of UTF-8, unique in the manager; NULL: D01, D02, ... by position. */
     const char *name;
     /* Bytes, rounded up to the page; 0: the manager's. */
     uint64_t capacity;
@@ -414,7 +414,7 @@ typedef struct memmgr_manager_options {
     /* How long a reader waits for a writer: 0: one second; MEMMGR_FOREVER; 1 is in effect not
      * at all. */
     int64_t read_timeout_ns;
-    /* MEMMGR_OPEN_… */
+    /* MEMMGR_OPEN_... */
     uint32_t flags;
     uint32_t reserved;
 } memmgr_manager_options;
@@ -443,7 +443,7 @@ MEMMGR_API memmgr_status memmgr_manager_open(const memmgr_manager_options *optio
 /* Closes a manager. From then on every call with the handle fails with INVALID_ACCESS, except
  * that views of it can be released, a write of it can be ended, and blocks of it can be freed.
  * Live blocks are not in the way of closing. NULL is a no-op.
- * on_views: MEMMGR_ON_VIEWS_…; a writer counts as a view. timeout_ns: with WAIT, for all
+ * on_views: MEMMGR_ON_VIEWS_...; a writer counts as a view. timeout_ns: with WAIT, for all
  * dimensions together. With DEFER the address range is given back with the last view.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (closed before), VIEWS_HELD,
  * WAIT_TIMEOUT. Since: 0.1. */
@@ -547,9 +547,9 @@ typedef struct memmgr_layer {
     uint32_t struct_size;
     /* Position among the dimension's layers, which are in the order of their offsets. */
     uint32_t index;
-    /* MEMMGR_DTYPE_… */
+    /* MEMMGR_DTYPE_... */
     uint32_t dtype;
-    /* MEMMGR_ORDER_… */
+    /* MEMMGR_ORDER_... */
     uint32_t order;
     /* Number of axes; 0 is a scalar. */
     uint32_t rank;
@@ -575,7 +575,7 @@ typedef struct memmgr_layer {
 
 typedef struct memmgr_load_options {
     uint32_t struct_size;
-    /* MEMMGR_MODE_…, MEMMGR_PREFETCH_…, MEMMGR_FORMAT_… */
+    /* MEMMGR_MODE_..., MEMMGR_PREFETCH_..., MEMMGR_FORMAT_... */
     uint32_t mode;
     uint32_t prefetch;
     uint32_t format;
@@ -586,7 +586,7 @@ typedef struct memmgr_load_options {
     const char *manifest;
     const memmgr_layer *layers;
     size_t layer_count;
-    /* MEMMGR_LOAD_… */
+    /* MEMMGR_LOAD_... */
     uint32_t flags;
     uint32_t reserved;
 } memmgr_load_options;
@@ -633,7 +633,7 @@ MEMMGR_API memmgr_status memmgr_dimension_reload(memmgr_manager *manager, uint32
  * free slabs back before the budget is said to be full, as they do for the load. It does not read
  * the file's bytes.
  * path: the file, or NULL. size: without a path, the bytes of a file that there need not be; 0 with
- * one. mode: MEMMGR_MODE_….
+ * one. mode: MEMMGR_MODE_....
  * Threads: any. Errors: those that the load would fail with for want of room, their limit_kind set:
  * LIMIT_EXCEEDED, ALLOCATION, FILE_ACCESS, DISK_FULL; and INVALID_ARGUMENT, INVALID_ACCESS,
  * UNKNOWN_DIMENSION, VIEWS_HELD (both slots are in use), FORMAT (the file is empty). Since: 0.1. */
@@ -642,7 +642,7 @@ MEMMGR_API memmgr_status memmgr_dimension_would_fit(memmgr_manager *manager, uin
                                                     uint32_t mode, memmgr_error *error);
 
 /* Takes the file out of a dimension; the region stays reserved and charged.
- * on_views: MEMMGR_ON_VIEWS_…; timeout_ns: with WAIT.
+ * on_views: MEMMGR_ON_VIEWS_...; timeout_ns: with WAIT.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
  * VIEWS_HELD, WAIT_TIMEOUT. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_unload(memmgr_manager *manager, uint32_t dimension,
@@ -927,7 +927,7 @@ typedef struct memmgr_stats {
     uint32_t dimension_count;
     /* Of dimensions: how many are loaded. */
     uint32_t loaded_count;
-    /* MEMMGR_GATE_… of this manager. */
+    /* MEMMGR_GATE_... of this manager. */
     uint32_t gate;
     /* The budget: bytes charged now, the most there ever were, and the limit. */
     uint64_t allocated;
@@ -945,7 +945,7 @@ typedef struct memmgr_stats {
     uint64_t reloads;
     uint64_t unloads;
     uint64_t refusals;
-    /* MEMMGR_LIMIT_…: where the limit comes from. */
+    /* MEMMGR_LIMIT_...: where the limit comes from. */
     uint32_t limit_kind;
     uint32_t unused;
 } memmgr_stats;
@@ -963,13 +963,13 @@ MEMMGR_API memmgr_status memmgr_stats_reset_peak(memmgr_manager *manager, memmgr
 typedef struct memmgr_dimension_stats {
     uint32_t struct_size;
     uint32_t dimension;
-    /* MEMMGR_STATE_…; the rest is 0 or "" where the state has no such thing. */
+    /* MEMMGR_STATE_...; the rest is 0 or "" where the state has no such thing. */
     uint32_t state;
     uint32_t mode;
     uint32_t prefetch;
     uint32_t format;
     uint32_t layer_count;
-    /* MEMMGR_LOAD_… */
+    /* MEMMGR_LOAD_... */
     uint32_t load_flags;
     /* Of the region: page-aligned address, bytes of capacity, bytes charged for this dimension. */
     uint64_t address;
@@ -1050,10 +1050,10 @@ typedef int32_t (*memmgr_progress_function)(uint64_t done, uint64_t total, void 
 
 typedef struct memmgr_save_options {
     uint32_t struct_size;
-    /* MEMMGR_FORMAT_…. AUTO: arrays by how the name ends, .npy, .safetensors, or else raw; a
+    /* MEMMGR_FORMAT_.... AUTO: arrays by how the name ends, .npy, .safetensors, or else raw; a
      * dimension in the format that it was loaded in, which is the only one it can be saved in. */
     uint32_t format;
-    /* MEMMGR_SAVE_… */
+    /* MEMMGR_SAVE_... */
     uint32_t flags;
     uint32_t reserved;
     /* A JSON file to be written, for formats that cannot describe their layers (raw) or have no
@@ -1070,7 +1070,7 @@ typedef struct memmgr_save_options {
 /* An array in memory, to be saved as a layer. */
 typedef struct memmgr_array {
     uint32_t struct_size;
-    /* MEMMGR_DTYPE_…, MEMMGR_ORDER_…, number of axes. */
+    /* MEMMGR_DTYPE_..., MEMMGR_ORDER_..., number of axes. */
     uint32_t dtype;
     uint32_t order;
     uint32_t rank;
@@ -1134,7 +1134,7 @@ MEMMGR_API memmgr_status memmgr_dimension_save(memmgr_manager *manager, uint32_t
 
 typedef struct memmgr_verify_options {
     uint32_t struct_size;
-    /* MEMMGR_VERIFY_… */
+    /* MEMMGR_VERIFY_... */
     uint32_t flags;
     /* Where the checksums are; NULL: in the file's header, or in the manifest it was loaded with. */
     const char *manifest;
@@ -1150,7 +1150,7 @@ typedef struct memmgr_verify_options {
 
 typedef struct memmgr_verification {
     uint32_t struct_size;
-    /* MEMMGR_CHANGE_…; 0: unchanged. */
+    /* MEMMGR_CHANGE_...; 0: unchanged. */
     uint32_t changes;
     /* The version that was verified. */
     uint64_t generation;
@@ -1242,7 +1242,7 @@ MEMMGR_API const char *memmgr_call_name(uint32_t call);
 /* System calls of one kind that are to fail. */
 typedef struct memmgr_failure {
     uint32_t struct_size;
-    /* MEMMGR_CALL_… */
+    /* MEMMGR_CALL_... */
     uint32_t call;
     /* What they fail with: errno on Linux and macOS, GetLastError on Windows. */
     int64_t system_code;
@@ -1271,7 +1271,7 @@ MEMMGR_API memmgr_status memmgr_failure_inject(const memmgr_failure *failure,
 MEMMGR_API memmgr_status memmgr_failure_count(uint32_t call, uint64_t *calls_out,
                                               uint64_t *failures_out, memmgr_error *error);
 
-/* Ends what was injected. call: MEMMGR_CALL_…, or 0 for all.
+/* Ends what was injected. call: MEMMGR_CALL_..., or 0 for all.
  * Threads: any, one at a time for a call. Errors: INVALID_ARGUMENT. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_failure_clear(uint32_t call, memmgr_error *error);
 /* ==== Residency ============================================================================= */
@@ -1310,9 +1310,9 @@ typedef struct memmgr_warm_options {
 
 typedef struct memmgr_warming {
     uint32_t struct_size;
-    /* MEMMGR_WARM_… */
+    /* MEMMGR_WARM_... */
     uint32_t stop;
-    /* MEMMGR_LIMIT_…, with MEMMGR_WARM_MEMORY; otherwise NONE. */
+    /* MEMMGR_LIMIT_..., with MEMMGR_WARM_MEMORY; otherwise NONE. */
     uint32_t limit_kind;
     uint32_t reserved;
     /* The version that was warmed, and the bytes of its file. */
@@ -1403,7 +1403,7 @@ enum {
 
 typedef struct memmgr_scan_options {
     uint32_t struct_size;
-    /* MEMMGR_INSTRUCTIONS_…; INVALID_ARGUMENT if this processor has not got them. */
+    /* MEMMGR_INSTRUCTIONS_...; INVALID_ARGUMENT if this processor has not got them. */
     uint32_t instructions;
     /* NULL: nobody is told. Told of bytes, about a MiB at a time. */
     memmgr_progress_function progress;

@@ -57,7 +57,7 @@ public:
     explicit Error(const memmgr_error &detail) noexcept : detail_(detail) {}
     /* One sentence, with all that matters of detail(). */
     const char *what() const noexcept override { return detail_.message; }
-    /* MEMMGR_ERR_… */
+    /* MEMMGR_ERR_... */
     memmgr_status status() const noexcept { return detail_.status; }
     const memmgr_error &detail() const noexcept { return detail_; }
 

@@ -180,9 +180,9 @@ fn tokenize(text: []const u8) std.mem.TokenIterator(u8, .any) {
     return std.mem.tokenizeAny(u8, text, " \n(),;:.*{}[]\"");
 }
 
-/// Initializers, which test:header compiles, the switches of the preprocessor, and MEMMGR_MODE_….
+/// Initializers, which test:header compiles, the switches of the preprocessor, and MEMMGR_MODE_....
 fn isNoDeclaration(word: []const u8) bool {
-    if (std.mem.endsWith(u8, word, "_INIT") or std.mem.endsWith(u8, word, "_…")) return true;
+    if (std.mem.endsWith(u8, word, "_INIT") or std.mem.endsWith(u8, word, "_")) return true;
     for ([_][]const u8{ "MEMMGR_H", "MEMMGR_API", "MEMMGR_CFFI", "MEMMGR_SHARED" }) |name| {
         if (std.mem.eql(u8, word, name)) return true;
     }

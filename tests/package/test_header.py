@@ -36,6 +36,12 @@ def test_macros_are_integers_or_initializers() -> None:
         assert re.fullmatch(r" -?(0x[0-9a-f]+|\d+)", value), name
 
 
+def test_headers_are_ascii() -> None:
+    """Visual C++ reads a file without a mark in the machine's code page, and warns (C4819)."""
+    for header in sorted((ROOT / "include").iterdir()):
+        header.read_bytes().decode("ascii")
+
+
 def test_comments_are_those_of_c90() -> None:
     assert "//" not in CODE
 
