@@ -6,9 +6,12 @@ import gc
 import itertools
 import json
 import os
+import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import memmgr
 import numpy as np
@@ -180,6 +183,28 @@ def test_unknown_dimension(manager: memmgr.Manager, name: str | int) -> None:
     with pytest.raises(memmgr.UnknownDimensionError) as caught:
         manager[name]
     assert isinstance(caught.value, KeyError)
+
+
+@pytest.mark.parametrize("key", [None, 1.0, [1], {}, b"D01", np.float32(1)])
+def test_key_that_is_neither_a_name_nor_an_index_is_not_there(
+    manager: memmgr.Manager, key: Any
+) -> None:
+    assert key not in manager
+    assert manager.get(key) is None
+    assert manager.get(key, 5) == 5
+    with pytest.raises(TypeError, match="dimension must be a name or an index, not "):
+        manager[key]
+
+
+def test_index_looks_at_one_name() -> None:
+    class Names(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            raise AssertionError("all names are walked through")
+
+    with memmgr.Manager(100, capacity=1) as manager:
+        manager._names = Names(manager._names)
+        assert [manager[index].name for index in (0, 99)] == ["D01", "D100"]
+        assert manager.would_fit(50, 1)
 
 
 def test_specs_mix_with_names() -> None:
@@ -361,6 +386,22 @@ def test_forgotten_manager_warns_and_is_closed() -> None:
     with pytest.warns(ResourceWarning, match="unclosed"):
         memmgr.Manager(1, capacity=1)
         gc.collect()
+
+
+def test_unclosed_manager_is_closed_where_the_warning_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[BaseException | None] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda raised: told.append(raised.exc_value))
+    # More than can be open at a time.
+    count = 1100
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(count):
+            memmgr.Manager(1, capacity=1)
+            gc.collect(0)
+    assert len(told) == count
+    assert all(isinstance(error, ResourceWarning) and "unclosed" in str(error) for error in told)
 
 
 def test_closed_manager_does_not_warn() -> None:

@@ -289,6 +289,26 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(["2020"], "M8[D]"),
+        np.array([object()]),
+        np.array(["text"]),
+        np.zeros((1,) * 33),
+    ],
+    ids=["date", "object", "text", "axes"],
+)
+def test_one_array_of_many_that_cannot_be_saved_is_named(
+    tmp_path: Path, array: npt.NDArray[Any]
+) -> None:
+    arrays = {f"column{i}": np.zeros(2) for i in range(100)} | {"when": array}
+    with pytest.raises(memmgr.InvalidArgumentError, match="layer 'when'") as caught:
+        memmgr.save(tmp_path / "a.safetensors", arrays)
+    assert caught.value.layer == "when"
+    assert not any(tmp_path.iterdir())
+
+
 def test_names_that_are_no_files_are_refused(tmp_path: Path) -> None:
     """R9.3."""
     (tmp_path / "folder").mkdir()

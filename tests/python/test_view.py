@@ -151,8 +151,8 @@ def test_view_that_makes_no_array(
 
 
 def test_offsets_and_indices_are_whole_numbers(loaded: memmgr.Dimension) -> None:
-    assert loaded.view(np.int64(8), np.uint64(8)).nbytes == 8  # type: ignore[arg-type]
-    assert loaded._manager[np.int8(0)] == loaded  # type: ignore[index]
+    assert loaded.view(np.int64(8), np.uint64(8)).nbytes == 8
+    assert loaded._manager[np.int8(0)] == loaded
     for wrong in (lambda: loaded.view(1.5), lambda: loaded._manager[0.0]):  # type: ignore[arg-type, index]
         with pytest.raises(TypeError):
             wrong()

@@ -12,8 +12,6 @@ readers go on; let writers in when nobody reads.
 Sizes are in bytes, times in seconds. Every function may be called from any thread.
 """
 
-from __future__ import annotations
-
 from . import _interpreter as _interpreter
 from . import _log
 from ._dimension import Dimension

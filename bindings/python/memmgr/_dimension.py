@@ -8,12 +8,12 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial as _partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arguments import Path, encode, encode_path, nanoseconds
+from ._arguments import Path, encode, encode_path, index, indices, nanoseconds
 from ._call import CData, call, in_turns, struct
 from ._dtypes import DType, numpy_dtype
 from ._errors import (
@@ -143,17 +143,21 @@ class Dimension(Views):
 
     def _view(
         self,
-        offset: int = 0,
-        length: int | None = None,
+        offset: SupportsIndex = 0,
+        length: SupportsIndex | None = None,
         *,
         dtype: npt.DTypeLike = "uint8",
-        shape: tuple[int, ...] | None = None,
+        shape: tuple[SupportsIndex, ...] | None = None,
         writable: bool = False,
     ) -> npt.NDArray[Any]:
         """`self.view(…)`."""
-        offset, kind = operator.index(offset), np.dtype(dtype)
+        offset, kind = index(offset, "offset"), np.dtype(dtype)
+        if length is not None:
+            length = index(length, "length")
+        if shape is not None:
+            shape = indices(shape, "shape")
         if kind.hasobject or not kind.itemsize:
-            raise InvalidArgumentError(f"dtype {kind} is none that bytes can be seen as")
+            raise InvalidArgumentError(f"dtype {kind} is not one that bytes can be seen as")
         if length is None and shape is not None and min(shape, default=0) >= 0:
             length = math.prod(shape) * kind.itemsize
         self._check_range(offset, 0 if length is None else length)
@@ -202,7 +206,7 @@ class Dimension(Views):
     def topk(
         self,
         query: npt.ArrayLike,
-        k: int,
+        k: SupportsIndex,
         *,
         layer: str | None = None,
         instructions: Instructions = "auto",
@@ -305,8 +309,8 @@ class Dimension(Views):
     def warm(
         self,
         *,
-        bytes_per_second: int | str | None = None,
-        budget: int | str | None = None,
+        bytes_per_second: SupportsIndex | str | None = None,
+        budget: SupportsIndex | str | None = None,
         timeout: float | None = None,
         progress: Progress | None = None,
     ) -> Warming:
@@ -652,7 +656,7 @@ class Dimension(Views):
             name = ffi.new("char[]", encode_path(manifest, "manifest"))
             options.manifest = name
         if layers is not None:
-            table = list(layers.values() if isinstance(layers, Mapping) else layers)
+            table = _layers(layers)
             c_layers = ffi.new("memmgr_layer[]", len(table))
             for layer, c in zip(table, c_layers, strict=True):
                 layer._into(c)
@@ -666,12 +670,23 @@ class Dimension(Views):
         in_turns(lambda turn_ns: self._call(function, views, turn_ns), timeout_ns)
 
 
+def _layers(layers: Layers) -> list[Layer]:
+    """What the caller says of a raw file."""
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"layers must be Layer objects, not {type(layers).__name__}")
+    table = list(layers.values() if isinstance(layers, Mapping) else layers)
+    for layer in table:
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers must be Layer objects, not {type(layer).__name__}")
+    return table
+
+
 def _axes(length: int, dtype: DType, shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """The shape of `length` bytes, with a -1 worked out; before anything is pinned."""
     count, rest = divmod(length, dtype.itemsize)
     if shape is None and not rest:
         return (count,)
-    axes = (-1,) if shape is None else tuple(map(operator.index, shape))
+    axes = (-1,) if shape is None else shape
     known = math.prod(n for n in axes if n != -1)
     if -1 in axes and known and count % known == 0:
         axes = tuple(count // known if n == -1 else n for n in axes)

@@ -68,8 +68,9 @@ def dtype_bits(name: str) -> int:
     return int(lib.memmgr_dtype_bits(_CODES[name]))
 
 
-def normalise(dtype: npt.DTypeLike) -> str:
-    """The name of whatever the user calls an element type: `"F32"`, `"float32"`, `np.float32`."""
+def normalise(dtype: npt.DTypeLike, layer: str) -> str:
+    """The name of whatever the user calls the element type of a layer: `"F32"`, `"float32"`,
+    `np.float32`."""
     if isinstance(dtype, str):
         if dtype in _CODES:
             return dtype
@@ -78,10 +79,14 @@ def normalise(dtype: npt.DTypeLike) -> str:
     try:
         known = np.dtype(dtype)
     except TypeError:
-        raise InvalidArgumentError(f"dtype {dtype!r} is no element type") from None
+        raise InvalidArgumentError(
+            f"layer {layer!r}: dtype {dtype!r} is not an element type", layer=layer
+        ) from None
     name = _NAMES.get(known) or _NAMES_OF_ML_DTYPES.get(known.name)
     if name is None:
-        raise InvalidArgumentError(f"dtype {dtype!r} cannot be that of a layer")
+        raise InvalidArgumentError(
+            f"layer {layer!r}: dtype {dtype!r} cannot be that of a layer", layer=layer
+        )
     return name
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from ._arguments import encode, integer
+from ._arguments import encode, indices, integer
 from ._call import CData, text
 from ._dtypes import DType, dtype_bits, dtype_code, dtype_name, normalise
 from ._errors import InvalidArgumentError
@@ -48,16 +48,19 @@ class Layer:
     def __init__(
         self,
         name: str,
-        offset: int,
+        offset: SupportsIndex,
         *,
         dtype: npt.DTypeLike,
-        shape: tuple[int, ...],
-        length: int | None = None,
+        shape: tuple[SupportsIndex, ...],
+        length: SupportsIndex | None = None,
         order: Literal["C", "F"] = "C",
-        alignment: int = 0,
+        alignment: SupportsIndex = 0,
     ) -> None:
-        known = normalise(dtype)
-        axes = tuple(integer(n, f"shape of layer {name!r}") for n in shape)
+        if not isinstance(name, str):
+            raise TypeError(f"layer name must be str, not {type(name).__name__}")
+        known = normalise(dtype, name)
+        what = f"shape of layer {name!r}"
+        axes = tuple(integer(n, what) for n in indices(shape, what))
         if length is None:
             bits = dtype_bits(known) * math.prod(axes)
             if not dtype_bits(known) or bits % 8:
@@ -74,7 +77,7 @@ class Layer:
             ("dtype", known),
             ("shape", axes),
             ("order", order),
-            ("alignment", alignment),
+            ("alignment", integer(alignment, f"alignment of layer {name!r}")),
         ):
             object.__setattr__(self, field, value)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import operator
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar, overload
 
 import numpy.typing as npt
 
-from ._arguments import Path, encode, encode_path, integer, nanoseconds
+from ._arguments import Path, encode, encode_path, integer, nanoseconds, try_index
 from ._call import call, in_turns, struct, text
 from ._config import read_config
 from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
@@ -53,10 +52,12 @@ class DimensionSpec:
     """
 
     name: str | None = None
-    capacity: int | str | None = None
+    capacity: SupportsIndex | str | None = None
 
 
-Dimensions: TypeAlias = "int | Iterable[str | DimensionSpec] | Mapping[str, int | str | None]"
+Dimensions: TypeAlias = (
+    "SupportsIndex | Iterable[str | DimensionSpec] | Mapping[str, SupportsIndex | str | None]"
+)
 
 
 class Manager(Pools, Mapping[str, Dimension]):
@@ -112,9 +113,9 @@ class Manager(Pools, Mapping[str, Dimension]):
         self,
         dimensions: Dimensions = 14,
         *,
-        capacity: int | str = "20 MiB",
-        limit: int | str = "default",
-        pool_limit: int | str = "64 MiB",
+        capacity: SupportsIndex | str = "20 MiB",
+        limit: SupportsIndex | str = "default",
+        pool_limit: SupportsIndex | str = "64 MiB",
         read_timeout: float | None = 1.0,
         populate: bool = False,
         gate: Literal["auto", "atomic"] = "auto",
@@ -128,14 +129,15 @@ class Manager(Pools, Mapping[str, Dimension]):
         self._handle: Any = ffi.NULL
         options = struct("memmgr_manager_options")
         options.capacity = parse_size(capacity, "capacity")
-        options.limit = 0 if limit in ("default", "auto") else parse_size(limit, "limit")
+        word = limit if isinstance(limit, str) else None
+        options.limit = 0 if word in ("default", "auto") else parse_size(limit, "limit")
         options.pool_limit = parse_size(pool_limit, "pool_limit")
         # C's 0 is the default of a second, so "not at all" is a nanosecond.
         options.read_timeout_ns = nanoseconds(read_timeout, "read_timeout") or 1
         options.flags = choice(_GATE_FLAGS, gate, "gate")
         for flag, asked in (
             (lib.MEMMGR_OPEN_POPULATE, populate),
-            (lib.MEMMGR_OPEN_LIMIT_AUTO, limit == "auto"),
+            (lib.MEMMGR_OPEN_LIMIT_AUTO, word == "auto"),
             (lib.MEMMGR_OPEN_POISON, poison),
             (lib.MEMMGR_OPEN_GUARD_PAGES, guard_pages),
             (lib.MEMMGR_OPEN_TRACK_VIEWS, track_views),
@@ -144,20 +146,20 @@ class Manager(Pools, Mapping[str, Dimension]):
             options.flags |= flag if asked else 0
         # cffi keeps nothing alive for a struct: these names do, until the call is over.
         names: list[Any] = []
-        if isinstance(dimensions, int):
-            options.dimension_count = integer(
-                dimensions, "dimensions", 1, lib.MEMMGR_DIMENSIONS_MAX
-            )
+        number = try_index(dimensions)
+        if number is not None:
+            options.dimension_count = integer(number, "dimensions", 1, lib.MEMMGR_DIMENSIONS_MAX)
         else:
-            specs = _specs(dimensions)
+            specs = _specs(dimensions)  # type: ignore[arg-type]
             c_specs = ffi.new("memmgr_dimension_spec[]", len(specs))
-            for spec, c in zip(specs, c_specs, strict=True):
+            for index, (spec, c) in enumerate(zip(specs, c_specs, strict=True)):
                 c.struct_size = ffi.sizeof(c)
                 if spec.name is not None:
                     names.append(ffi.new("char[]", encode(spec.name, "dimension name")))
                     c.name = names[-1]
                 if spec.capacity is not None:
-                    c.capacity = parse_size(spec.capacity, f"capacity of {spec.name}")
+                    whose = f"dimension {index}" if spec.name is None else repr(spec.name)
+                    c.capacity = parse_size(spec.capacity, f"capacity of {whose}")
             options.dimensions, options.dimension_count = c_specs, len(specs)
         follow()
         handle_out = ffi.new("memmgr_manager **")
@@ -166,11 +168,13 @@ class Manager(Pools, Mapping[str, Dimension]):
         self._closed = False
         self._holders = Holders() if track_views else None
         self._caches = [Cache() for _ in range(options.dimension_count)]
-        self._names: dict[str, int] = {}
+        # Both ways: names by index, and indices by name.
+        self._names: list[str] = []
         c_stats = struct("memmgr_dimension_stats")
         for index in range(options.dimension_count):
             call(lib.memmgr_dimension_stats_get, self._handle, index, c_stats)
-            self._names[text(c_stats.name)] = index
+            self._names.append(text(c_stats.name))
+        self._indices = {name: index for index, name in enumerate(self._names)}
 
     @classmethod
     def from_config(cls, config: Path | Mapping[str, Any]) -> Manager:
@@ -194,22 +198,39 @@ class Manager(Pools, Mapping[str, Dimension]):
 
     # Dimensions -----------------------------------------------------------------------------
 
-    def __getitem__(self, key: str | int) -> Dimension:
+    def __getitem__(self, key: str | SupportsIndex) -> Dimension:
         """The dimension of that name or index (from 0). Raises UnknownDimensionError."""
         if isinstance(key, str):
-            index = self._names.get(key)
-            if index is not None:
-                return Dimension(self, index, key)
+            known = self._indices.get(key)
+            if known is not None:
+                return Dimension(self, known, key)
             found = ffi.new("uint32_t *")
             call(lib.memmgr_dimension_find, self._handle, encode(key, "dimension name"), found)
             return Dimension(self, found[0], key)
-        names = list(self._names)
-        index = operator.index(key)
-        if 0 <= index < len(names):
-            return Dimension(self, index, names[index])
+        index = try_index(key)
+        if index is None:
+            raise TypeError(f"dimension must be a name or an index, not {type(key).__name__}")
+        if 0 <= index < len(self._names):
+            return Dimension(self, index, self._names[index])
         raise UnknownDimensionError(
-            f"dimension {key} is not one of 0 to {len(names) - 1}", operation="find"
+            f"dimension {key} is not one of 0 to {len(self._names) - 1}", operation="find"
         )
+
+    def __contains__(self, key: object) -> bool:
+        if isinstance(key, str):
+            return key in self._indices
+        index = try_index(key)
+        return index is not None and 0 <= index < len(self._names)
+
+    @overload
+    def get(self, key: object, default: None = None, /) -> Dimension | None: ...
+    @overload
+    def get(self, key: object, default: T, /) -> Dimension | T: ...
+    def get(self, key: object, default: object = None, /) -> object:
+        """The dimension of that name or index, or the default, also for what is neither."""
+        if key not in self:
+            return default
+        return self[key]  # type: ignore[index]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -219,7 +240,7 @@ class Manager(Pools, Mapping[str, Dimension]):
 
     def load(
         self,
-        name: str | int,
+        name: str | SupportsIndex,
         path: Path,
         *,
         mode: Mode = "r",
@@ -262,7 +283,9 @@ class Manager(Pools, Mapping[str, Dimension]):
         )
         return dimension
 
-    def would_fit(self, name: str | int, what: Path | int, *, mode: Mode = "r") -> Fit:
+    def would_fit(
+        self, name: str | SupportsIndex, what: Path | SupportsIndex, *, mode: Mode = "r"
+    ) -> Fit:
         """Says whether `load`, or `reload` if a file is loaded, would fit, and changes nothing.
 
         It looks at the capacity, the budget, memory, the process's map and, in mode "r+", the disk,
@@ -275,11 +298,10 @@ class Manager(Pools, Mapping[str, Dimension]):
         InvalidArgumentError.
         """
         index = self[name]._index
-        if isinstance(what, int):
-            path, size = None, integer(what, "size", 1)
-        else:
-            path, size = what, 0
-        c_path = ffi.NULL if path is None else encode_path(path, "path")
+        number = try_index(what)
+        path: Any = what if number is None else None
+        size = 0 if number is None else integer(number, "size", 1)
+        c_path = encode_path(path, "path") if number is None else ffi.NULL
         try:
             call(
                 lib.memmgr_dimension_would_fit,
@@ -301,10 +323,10 @@ class Manager(Pools, Mapping[str, Dimension]):
     def scan(
         self,
         function: Callable[[npt.NDArray[Any]], T],
-        dimensions: Iterable[str | int] | None = None,
+        dimensions: Iterable[str | SupportsIndex] | None = None,
         *,
         layer: str | None = None,
-        threads: int | None = None,
+        threads: SupportsIndex | None = None,
     ) -> list[T]:
         """Calls the function with the layer of each dimension, and returns what it returned, in the
         order of the dimensions.
@@ -326,11 +348,11 @@ class Manager(Pools, Mapping[str, Dimension]):
     def topk(
         self,
         query: npt.ArrayLike,
-        k: int,
-        dimensions: Iterable[str | int] | None = None,
+        k: SupportsIndex,
+        dimensions: Iterable[str | SupportsIndex] | None = None,
         *,
         layer: str | None = None,
-        threads: int = 1,
+        threads: SupportsIndex = 1,
     ) -> Best:
         """The k best rows of all dimensions together: see `Dimension.topk`.
 
@@ -341,12 +363,14 @@ class Manager(Pools, Mapping[str, Dimension]):
         chosen = self._chosen(dimensions)
         return topk_of_all(chosen, as_query(query), k, layer, thread_count(threads, len(chosen)))
 
-    def _chosen(self, dimensions: Iterable[str | int] | None) -> list[Dimension]:
+    def _chosen(self, dimensions: Iterable[str | SupportsIndex] | None) -> list[Dimension]:
         if dimensions is None:
             loaded = ("loaded", "writing", "faulted")
             return [dimension for dimension in self.values() if dimension.state in loaded]
         if isinstance(dimensions, str):
             raise InvalidArgumentError(f"dimensions is {dimensions!r}, want names or indices")
+        if not isinstance(dimensions, Iterable):
+            raise TypeError(f"dimensions must be names or indices, not {type(dimensions).__name__}")
         return [self[name] for name in dimensions]
 
     # State ----------------------------------------------------------------------------------
@@ -381,7 +405,7 @@ class Manager(Pools, Mapping[str, Dimension]):
     def _list_holders(self, index: int) -> list[Holder]:
         if self._holders is None:
             return []
-        return self._holders.list(self._handle, index, list(self._names))
+        return self._holders.list(self._handle, index, self._names)
 
     def _tell_holders(self, error: ViewsHeldError | WaitTimeoutError, index: int) -> None:
         # The manager may be closed meanwhile.
@@ -459,9 +483,11 @@ class Manager(Pools, Mapping[str, Dimension]):
         # Nothing is unmapped at the interpreter's end: arrays may outlive this object there, and
         # the names of this module be gone.
         if not self._closed and not is_finalizing():
-            if self._followed is None:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            shown = repr(self)
+            # First: a warning may be an error.
             self.__exit__(None, None, None)
+            if self._followed is None:
+                warnings.warn(f"unclosed {shown}", ResourceWarning, stacklevel=2, source=self)
 
     # Pickling -------------------------------------------------------------------------------
 
@@ -502,6 +528,10 @@ _OPTIONS = ("dimensions", *(Manager.__init__.__kwdefaults__ or ()))
 def _specs(dimensions: Iterable[Any] | Mapping[str, Any]) -> list[DimensionSpec]:
     if isinstance(dimensions, str):
         raise InvalidArgumentError(f"dimensions is {dimensions!r}, want a number or names")
+    if not isinstance(dimensions, Iterable):
+        raise TypeError(
+            f"dimensions must be a number, names or a mapping, not {type(dimensions).__name__}"
+        )
     if isinstance(dimensions, Mapping):
         specs = [DimensionSpec(name, capacity) for name, capacity in dimensions.items()]
     else:

@@ -1,7 +1,7 @@
 # The module cffi builds from include/memmgr.h, whose types are C's, which mypy does not know; and
 # what module.c adds to it.
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, final
+from typing import Any, Literal, SupportsIndex, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
@@ -47,11 +47,11 @@ class Views:
     def __getitem__(self, name: str, /) -> npt.NDArray[Any]: ...
     def view(
         self,
-        offset: int = 0,
-        length: int | None = None,
+        offset: SupportsIndex = 0,
+        length: SupportsIndex | None = None,
         *,
         dtype: npt.DTypeLike = "uint8",
-        shape: tuple[int, ...] | None = None,
+        shape: tuple[SupportsIndex, ...] | None = None,
         writable: bool = False,
     ) -> npt.NDArray[Any]: ...
 

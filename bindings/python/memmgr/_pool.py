@@ -89,11 +89,13 @@ class Pools:
     def _handlers(self) -> dict[int, object]:
         return {}
 
-    def _handler(self, alignment: int) -> object:
-        handler = self._handlers.get(alignment)
-        if handler is None:
-            handler = self._handlers[alignment] = new_handler(self._address, alignment)
-        return handler
+    def _handler(self, alignment: SupportsIndex) -> object:
+        try:
+            return self._handlers[alignment]  # type: ignore[index]
+        except (KeyError, TypeError):
+            number = integer(alignment, "alignment", 1, sys.maxsize)
+            handler = self._handlers[number] = new_handler(self._address, number)
+            return handler
 
     def empty(
         self,
@@ -101,7 +103,7 @@ class Pools:
         dtype: npt.DTypeLike = float,
         *,
         order: Literal["C", "F"] = "C",
-        alignment: int = 16,
+        alignment: SupportsIndex = 16,
     ) -> npt.NDArray[Any]:
         """A new array with any content, as numpy.empty makes it, from the pools.
 
@@ -117,7 +119,7 @@ class Pools:
         dtype: npt.DTypeLike = float,
         *,
         order: Literal["C", "F"] = "C",
-        alignment: int = 16,
+        alignment: SupportsIndex = 16,
     ) -> npt.NDArray[Any]:
         """A new array of zeros; otherwise as `empty`."""
         return call_under(self._handler(alignment), np.zeros, shape, dtype, order)
@@ -129,13 +131,13 @@ class Pools:
         dtype: npt.DTypeLike | None = None,
         *,
         order: Literal["C", "F"] = "C",
-        alignment: int = 16,
+        alignment: SupportsIndex = 16,
     ) -> npt.NDArray[Any]:
         """A new array filled with `value`, of its type if no other is given; otherwise as
         `empty`."""
         return call_under(self._handler(alignment), np.full, shape, value, dtype, order)
 
-    def alloc(self, length: int, *, alignment: int = 16) -> Block:
+    def alloc(self, length: SupportsIndex, *, alignment: SupportsIndex = 16) -> Block:
         """A block of that many bytes, with any content.
 
         alignment: of its address, a power of two up to the page.
@@ -148,7 +150,9 @@ class Pools:
             integer(alignment, "alignment", 1, sys.maxsize),
         )
 
-    def numpy_allocator(self, *, alignment: int = 16) -> contextlib.AbstractContextManager[None]:
+    def numpy_allocator(
+        self, *, alignment: SupportsIndex = 16
+    ) -> contextlib.AbstractContextManager[None]:
         """`with manager.numpy_allocator():` takes every array that NumPy makes in the block, also
         in between and in other packages, from the pools, so that a computation that runs away is a
         MemoryError and not the end of the process.

@@ -78,8 +78,10 @@ def _describe(
 ) -> None:
     dtype = array.dtype.newbyteorder("=")
     if array.dtype.hasobject:
-        raise InvalidArgumentError(f"layer {name!r} holds Python objects", operation="save")
-    code = dtype_code(normalise(dtype))
+        raise InvalidArgumentError(
+            f"layer {name!r} holds Python objects", operation="save", layer=name
+        )
+    code = dtype_code(normalise(dtype, name))
     dense = array.astype(dtype, copy=False)
     is_fortran = fortran and dense.flags.f_contiguous and not dense.flags.c_contiguous
     if not is_fortran:
@@ -88,6 +90,7 @@ def _describe(
         raise InvalidArgumentError(
             f"layer {name!r} has {dense.ndim} axes, want at most {lib.MEMMGR_RANK_MAX}",
             operation="save",
+            layer=name,
         )
     encoded = ffi.new("char[]", encode(name, "layer name"))
     # As bytes: there are types that NumPy's buffers have no name for.

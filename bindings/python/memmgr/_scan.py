@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +69,7 @@ def as_query(query: npt.ArrayLike) -> npt.NDArray[np.float32]:
 def topk(
     dimension: Dimension,
     query: npt.NDArray[np.float32],
-    k: int,
+    k: SupportsIndex,
     layer: str | None,
     *,
     instructions: Instructions = "auto",
@@ -106,7 +106,7 @@ def topk(
 def topk_of_all(
     dimensions: list[Dimension],
     query: npt.NDArray[np.float32],
-    k: int,
+    k: SupportsIndex,
     layer: str | None,
     threads: int,
 ) -> Best:
@@ -168,7 +168,7 @@ def scan(
     return in_threads(run, range(len(dimensions)), threads)
 
 
-def thread_count(threads: int | None, count: int) -> int:
+def thread_count(threads: SupportsIndex | None, count: int) -> int:
     """As many as were asked for, or as there are processors, and not more than there is work."""
     if threads is None:
         affinity = getattr(os, "sched_getaffinity", None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 import re
+from typing import SupportsIndex
 
+from ._arguments import try_index
 from ._errors import InvalidArgumentError
 
 _UNITS = {"": 1, "B": 1}
@@ -15,9 +16,13 @@ for _power, _prefix in enumerate("KMGTP", start=1):
 _SIZE = re.compile(r"\s*(?P<number>\d+(\.\d+)?)\s*(?P<unit>[A-Za-z]*)\s*", re.ASCII)
 
 
-def parse_size(value: int | str, what: str) -> int:
+def parse_size(value: SupportsIndex | str, what: str) -> int:
     """Bytes, at least 1: an int as it is, a str with an optional unit (KiB, MiB, GiB, kB, MB …)."""
-    size = _parse(value, what) if isinstance(value, str) else operator.index(value)
+    size = _parse(value, what) if isinstance(value, str) else try_index(value)
+    if size is None:
+        raise TypeError(
+            f"{what} must be bytes or a size such as '20 MiB', not {type(value).__name__}"
+        )
     if not 0 < size < 2**64:
         raise InvalidArgumentError(f"{what} is {value!r}, want 1 to 2**64 - 1 bytes")
     return size

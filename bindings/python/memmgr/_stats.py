@@ -187,7 +187,8 @@ class PoolStats:
     free_bytes: int
     refusals: int
     double_frees: int
-    classes: tuple[PoolClass, ...]
+    # Dozens of them: too many for a line.
+    classes: tuple[PoolClass, ...] = dataclasses.field(repr=False)
 
     @classmethod
     def _from(cls, c: CData, classes: tuple[PoolClass, ...]) -> PoolStats:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno as _errno
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from ._arguments import encode, integer
 from ._call import call as _call
@@ -110,10 +110,10 @@ class Failure:
 def fail(
     call: str,
     *,
-    errno: str | int = "ENOMEM",
+    errno: str | SupportsIndex = "ENOMEM",
     dimension: str | None = None,
-    after: int | None = 0,
-    count: int | None = 1,
+    after: SupportsIndex | None = 0,
+    count: SupportsIndex | None = 1,
 ) -> Failure:
     """Makes system calls fail from now on, in the whole process.
 
@@ -134,7 +134,7 @@ def fail(
     name = ffi.NULL if dimension is None else ffi.new("char[]", encode(dimension, "dimension"))
     failure.dimension = name
     _call(lib.memmgr_failure_inject, failure)
-    return Failure(call, code, dimension)
+    return Failure(call, failure.system_code, dimension)
 
 
 def clear() -> None:
