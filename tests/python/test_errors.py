@@ -164,3 +164,29 @@ def test_errors_of_two_threads_do_not_mix(manager: memmgr.Manager) -> None:
     with ThreadPoolExecutor(16) as pool:
         for name, message in zip(names, pool.map(fail, names), strict=True):
             assert name in message
+
+
+def test_names_are_seen_and_not_obeyed(files: Files) -> None:
+    """Wherever Python puts a name into words: reprs, its own messages, what verify found."""
+    name, layer = "D\x1b[31m", "\x1b]0;owned\x07"
+    seen = r"D\x1b[31m"
+    with memmgr.Manager([name], capacity="1 MiB", track_views=True) as manager:
+        dimension = manager.load(0, files.safetensors({layer: np.zeros(2, np.float32)}), mode="c")
+        held = dimension[layer]
+        words = [repr(dimension), *map(str, dimension.holders()), repr(dimension.write())]
+        del held
+        for call in (
+            lambda: dimension.view(0, 1, writable=True) and dimension.view(2**64),
+            lambda: dimension.write()["x"],
+            lambda: dimension["\x1b"],
+            lambda: manager.load(0, files.raw(b"x", "x.bin")),
+        ):
+            with pytest.raises(memmgr.MemmgrError) as caught:
+                call()
+            words.append(str(caught.value))
+        for text in words:
+            assert seen in text
+            assert text.isprintable(), text
+        assert dimension.holders() == []
+    found = memmgr.Verification(frozenset(["corrupt"]), 1, None, None, 1, 0, (layer,))  # type: ignore[arg-type]
+    assert str(found) == r"corrupt (\x1b]0;owned\x07)"

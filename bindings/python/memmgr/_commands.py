@@ -14,15 +14,21 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
-from rich.table import Table
+from rich.table import Table as Box
+from rich.text import Text
 
 from . import _demo
 from ._demo_files import COLUMNS, ROWS, DemoFile, cache_folder, demo_files, write_demo_files
 from ._errors import MemmgrError
+from ._inspect import inspect as inspect_file
+from ._inspect import layer_table, summary
 from ._manager import Manager
 from ._sizes import format_size
 from ._stats import version
+from ._tables import Table, sign
+from ._visible import printable, visible
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _existing = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -33,7 +39,7 @@ def _errors_as_messages() -> Iterator[None]:
     try:
         yield
     except (MemmgrError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(visible(str(error))) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,18 +54,13 @@ def memmgr() -> None:
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    default=cache_folder,
     show_default="the user's cache folder",
     help="Folder of the demo's own files, which are written once.",
 )
-def demo(files: tuple[Path, ...], as_json: bool, cache: Path) -> None:
+def demo(files: tuple[Path, ...], as_json: bool, cache: Path | None) -> None:
     """Load FILES, or 14 files of 20 MiB made for it, and time each step."""
     with _errors_as_messages():
-        if files:
-            inputs = [DemoFile(path) for path in files]
-        else:
-            inputs = demo_files(cache)
-            _prepare(inputs)
+        inputs = [DemoFile(path) for path in files] if files else _prepare(cache)
         report = _demo.run(inputs, own=bool(files))
     if as_json:
         _print_json(_report_as_json(report))
@@ -67,12 +68,28 @@ def demo(files: tuple[Path, ...], as_json: bool, cache: Path) -> None:
         _print_report(report)
 
 
-def _prepare(files: list[DemoFile]) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
-    # The bar is for people: it goes to stderr, and away when it is full.
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("writing demo files", total=len(files) * ROWS * COLUMNS * 4)
-        write_demo_files(files, progress=lambda count: progress.advance(task, count))
+def _prepare(cache: Path | None) -> list[DemoFile]:
+    try:
+        files = demo_files(cache or cache_folder())
+        with _progress() as progress:
+            task = progress.add_task("writing demo files", total=len(files) * ROWS * COLUMNS * 4)
+            write_demo_files(files, progress=lambda count: progress.advance(task, count))
+    except (OSError, RuntimeError) as error:
+        # The user may have no folder, or one without room or rights.
+        message = f"cannot write the demo's files: {error}: give a folder for them with --cache"
+        raise click.ClickException(visible(message)) from error
+    return files
+
+
+def _progress() -> Progress:
+    """A bar for people: it goes to stderr, and away when it is full."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+    )
+    console = Console(stderr=True, emoji=False)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _report_as_json(report: _demo.Report) -> dict[str, Any]:
@@ -83,29 +100,46 @@ def _report_as_json(report: _demo.Report) -> dict[str, Any]:
 
 
 def _print_report(report: _demo.Report) -> None:
-    console = Console()
-    times = Table("criterion", "what", title="Times")
-    for heading in ("limit", "measured", "better"):
-        times.add_column(heading, justify="right")
+    times = Table("Times", ("criterion", "what", "limit", "measured", "better"), numbers=3)
     for row in report.criteria:
         better = f"{row.factor:,.0f} times" if row.factor >= 10 else f"{row.factor:.1f} times"
-        times.add_row(row.criterion, row.what, _time(row.limit), _time(row.measured), better)
-    times.add_section()
-    times.add_row("", "write once, in mode c", "", _time(report.write), "")
-    times.add_row("", "reload, in mode ram", "", _time(report.reload), "")
-    console.print(times)
+        times.rows.append((row.criterion, row.what, _time(row.limit), _time(row.measured), better))
+    times.rows.append(None)
+    times.rows.append(("", "write once, in mode c", "", _time(report.write), ""))
+    times.rows.append(("", "reload, in mode ram", "", _time(report.reload), ""))
+    _print_table(times)
     if report.hits:
         best = report.hits[0]
-        console.print(
-            f"nearest row: {best.row} of layer {best.layer} in {best.dimension}, "
+        click.echo(
+            f"nearest row: {best.row} of layer {printable(best.layer)} in {best.dimension}, "
             f"dot product {best.score:.4f}"
         )
-    memory = Table(title="Memory")
-    for name in ("reserved", "mapped", "resident", "private_dirty"):
-        memory.add_column(name.replace("_", " "), justify="right")
+    memory = Table("Memory", ("reserved", "mapped", "resident", "private dirty"), numbers=4)
     now = report.memory
-    memory.add_row(*map(format_size, (now.reserved, now.mapped, now.resident, now.private_dirty)))
-    console.print(memory)
+    sizes = (now.reserved, now.mapped, now.resident, now.private_dirty)
+    memory.rows.append([format_size(size) for size in sizes])
+    _print_table(memory)
+
+
+def _print_table(table: Table) -> None:
+    """In a box where it has room for all of every cell, or else as plain lines."""
+    console = Console(emoji=False, markup=False, highlight=False)
+    # Cells are text and never markup: what is in them comes from files.
+    box = Box(title=Text(table.title) if table.title else None)
+    for index, heading in enumerate(table.headings):
+        right = index >= len(table.headings) - table.numbers
+        box.add_column(Text(heading), justify="right" if right else "left", no_wrap=True)
+    for row in table.rows:
+        if row is None:
+            box.add_section()
+        else:
+            box.add_row(*map(Text, row))
+    endless = console.options.update(max_width=1 << 30)
+    width = max(Measurement.get(console, endless, box).maximum, Text(table.title).cell_len)
+    if width <= console.width:
+        console.print(box)
+    else:
+        click.echo("\n".join(table.lines()))
 
 
 @memmgr.command()
@@ -114,30 +148,13 @@ def _print_report(report: _demo.Report) -> None:
 @_json_option
 def inspect(file: Path, manifest: Path | None, as_json: bool) -> None:
     """Show the layers of FILE."""
-    capacity = max(file.stat().st_size, 1)
-    with _errors_as_messages(), Manager(1, capacity=capacity) as manager:
-        dimension = manager.load(0, file, manifest=manifest)
-        stats = dimension.stats()
-        layers = [dataclasses.asdict(layer) for layer in dimension.layers.values()]
+    with _errors_as_messages():
+        inspected = inspect_file(file, manifest)
     if as_json:
-        result = {"file": str(file), "format": stats.format, "size": stats.file_size}
-        _print_json(result | {"layers": layers})
+        _print_json(inspected)
         return
-    console = Console()
-    table = Table("layer", "type", "shape", title=f"{file.name}: {stats.format}")
-    for heading in ("offset", "length", "alignment"):
-        table.add_column(heading, justify="right")
-    for layer in layers:
-        table.add_row(
-            layer["name"],
-            layer["dtype"],
-            " × ".join(map(str, layer["shape"])) or "scalar",
-            f"{layer['offset']:,}",
-            format_size(layer["length"]),
-            str(layer["alignment"]),
-        )
-    console.print(table)
-    console.print(f"{len(layers)} layers, {format_size(stats.file_size)}")
+    _print_table(layer_table(inspected))
+    click.echo(summary(inspected))
 
 
 @memmgr.command()
@@ -152,11 +169,10 @@ def verify(files: tuple[Path, ...], manifest: Path | None, as_json: bool) -> Non
     """
     if manifest is not None and len(files) > 1:
         raise click.UsageError("--manifest is for one file")
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True))
     rows = []
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _progress() as progress:
         for path in files:
-            task = progress.add_task(f"reading {path.name}", total=None)
+            task = progress.add_task(f"reading {visible(path.name)}", total=None)
             hear = partial(_show_progress, progress, task)
             rows.append(_verify_file(path, manifest, hear))
             progress.remove_task(task)
@@ -193,24 +209,20 @@ def _verify_file(
 
 
 def _print_verified(rows: list[dict[str, Any]]) -> None:
-    console = Console()
-    table = Table("file", "format")
-    for heading in ("layers", "checked"):
-        table.add_column(heading, justify="right")
-    table.add_column("found")
+    table = Table("", ("file", "format", "found", "layers", "checked"), numbers=2)
     for row in rows:
         if row["error"]:
             found = "not readable"
         elif row["corrupt"]:
-            found = f"corrupt: {', '.join(row['corrupt'])}"
+            found = f"corrupt: {', '.join(map(printable, row['corrupt']))}"
         else:
             found = "good" if row["checked"] else "no checksums"
         name, counts = Path(row["file"]).name, (str(row["layers"]), str(row["checked"]))
-        table.add_row(name, row["format"] or "", *counts, found)
-    console.print(table)
+        table.rows.append((printable(name), row["format"] or "", found, *counts))
+    _print_table(table)
     for row in rows:
         if row["error"]:
-            console.print(row["error"], highlight=False, soft_wrap=True)
+            click.echo(printable(row["error"]))
 
 
 @memmgr.command()
@@ -230,22 +242,22 @@ def bench(source: Path, short: bool, as_json: bool) -> None:
     """
     program = source / "bench" / "run.py"
     if not program.exists():
-        raise click.UsageError(f"{source} is not memmgr's source: give it with --source")
+        shown = visible(str(source))
+        raise click.UsageError(f"{shown} is not memmgr's source: give its folder with --source")
     command = [sys.executable, str(program), *(["--short"] if short else [])]
     finished = subprocess.run(command, stdout=subprocess.PIPE if as_json else None, check=False)
     if finished.returncode == 0 and as_json:
-        sys.stdout.write((source / "bench" / "report.json").read_text(encoding="utf-8"))
+        click.echo((source / "bench" / "report.json").read_text(encoding="utf-8"), nl=False)
     sys.exit(finished.returncode)
 
 
 def _print_json(value: object) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    click.echo(json.dumps(value, indent=2))
 
 
 def _time(seconds: float) -> str:
     """A time in the unit that suits it."""
-    for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
+    for unit, factor in (("s", 1.0), ("ms", 1e3), (sign("µs", "us"), 1e6)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"

@@ -41,6 +41,7 @@ from ._scan import topk as _topk
 from ._sizes import parse_size
 from ._stats import DimensionStats, Memory
 from ._verify import Verification
+from ._visible import visible
 from ._words import FORMATS, MODES, ON_VIEWS, PREFETCHES, STATES, choice, word
 from ._writer import Writer
 
@@ -519,9 +520,9 @@ class Dimension(Views):
         try:
             now = self.stats()
         except MemmgrError:
-            return f"<memmgr.Dimension {self._name}, closed>"
+            return f"<memmgr.Dimension {visible(self._name)}, closed>"
         file = f", {now.path!r} in mode {now.mode!r}" if now.path else ""
-        return f"<memmgr.Dimension {self._name}, {now.state}{file}>"
+        return f"<memmgr.Dimension {visible(self._name)}, {now.state}{file}>"
 
     # Inside ---------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ._visible import visible
+
 if TYPE_CHECKING:
     from ._holder import Holder
 
@@ -94,6 +96,8 @@ class MemmgrError(MemoryError):
         winerror: int | None = None,
         filename: Any = None,
     ) -> None:
+        # It may have names from files in it.
+        message = visible(message)
         super().__init__(message)
         self.operation = operation
         self.dimension = dimension

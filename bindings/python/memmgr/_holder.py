@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from ._call import CData, call, struct
 from ._errors import MemmgrError
 from ._native import ffi, lib
+from ._visible import visible
 
 _FRAMES_MAX = 16
 _TOLD_MAX = 3
@@ -49,8 +50,8 @@ class Holder:
         what = f"{self.length} bytes at {self.offset}" if self.layer is None else repr(self.layer)
         where = ": ".join(line.strip() for line in "".join(self.stack[-1:]).splitlines())
         return (
-            f"{what} of {self.dimension}, for {self.age_seconds:.3g} s by thread {self.thread}"
-            f"{where and ', '}{where}"
+            f"{what} of {visible(self.dimension)}, for {self.age_seconds:.3g} s by thread "
+            f"{self.thread}{where and ', '}{visible(where)}"
         )
 
 

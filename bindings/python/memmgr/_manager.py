@@ -190,7 +190,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         unknown = options.keys() - _OPTIONS
         if unknown:
             raise InvalidArgumentError(
-                f"unknown configuration keys {', '.join(sorted(unknown))}: "
+                f"unknown configuration keys {', '.join(sorted(map(repr, unknown)))}: "
                 f"want some of {', '.join(_OPTIONS)}",
                 operation="open",
             )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ._call import CData
 from ._native import lib
+from ._visible import visible
 
 # In the order in which they are told.
 CHANGES = {
@@ -61,7 +62,7 @@ class Verification:
         if not self.changes:
             return "unchanged"
         words = [change for change in CHANGES if change in self.changes]
-        layers = f" ({', '.join(self.corrupt_layers)})" if self.corrupt_layers else ""
+        layers = f" ({', '.join(map(visible, self.corrupt_layers))})" if self.corrupt_layers else ""
         return ", ".join(words) + layers
 
     @classmethod

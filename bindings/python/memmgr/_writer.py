@@ -26,6 +26,7 @@ from ._errors import (
 from ._layer import as_array
 from ._native import ffi, lib
 from ._pin import keeper, memory
+from ._visible import visible
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -112,7 +113,7 @@ class Writer:
 
     def __repr__(self) -> str:
         state = "inert" if self._memory is None else "writing"
-        return f"<memmgr.Writer of {self._dimension.name}, {state}>"
+        return f"<memmgr.Writer of {visible(self._dimension.name)}, {state}>"
 
     def _begin(self, timeout_ns: int) -> None:
         dimension = self._dimension
