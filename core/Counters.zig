@@ -142,10 +142,10 @@ fn addRow(counters: *Counters, index: u32, code: *i64) os.Error!Row {
 }
 
 /// Makes every thread's move of a counter visible to the sums that follow, or its look at what
-/// was stored before still to come.
-pub fn barrier(counters: *const Counters) void {
+/// was stored before still to come. If the system refuses, no sum is to be believed.
+pub fn barrier(counters: *const Counters, code: *i64) os.Error!void {
     if (builtin.is_test and barrier_skipped_in_test) return;
-    if (counters.asymmetric.load(.monotonic)) os.processBarrier();
+    if (counters.asymmetric.load(.monotonic)) try threads.barrier(code);
 }
 
 /// For the negative control: shows that the barrier is what keeps readers and writers apart.

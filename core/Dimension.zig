@@ -288,6 +288,7 @@ pub noinline fn checkUnfaulted(dimension: *const Dimension, slot: u1, detail: *D
 
 /// Under the lock: lets readers in, unless a page could not be read meanwhile.
 fn admit(dimension: *Dimension, slot: u1) void {
+    dimension.generations[slot].settled = false;
     var word: Gate.Word = .{
         .state = .open,
         .slot = slot,
@@ -348,12 +349,16 @@ fn takeMessage(dimension: *Dimension) ?Gone {
     return dimension.sweep();
 }
 
-/// Under the lock: retires what was waiting for its last view.
+/// Under the lock: retires what was waiting for its last view. What nobody can prove to be free
+/// stays where it is.
 fn sweep(dimension: *Dimension) Gone {
     var gone: Gone = .{};
     for (&dimension.generations, 0..) |*generation, index| {
         const slot: u1 = @intCast(index);
-        if (!generation.retiring or generation.writing or dimension.held(slot) != 0) continue;
+        if (!generation.retiring or generation.writing) continue;
+        var ignored: i64 = 0;
+        if (!generation.settled) dimension.settle(&ignored) catch continue;
+        if (dimension.held(slot) != 0) continue;
         const size = generation.size;
         const faulted = dimension.guards[slot].markOf(generation.number) != null;
         if (!dimension.unmap(slot)) continue;
@@ -543,6 +548,8 @@ fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
             return detail.fail(error.WaitTimeout, writer_in_the_way);
         }
     }
+    // The old version can go only by a barrier: asked for now, while nothing has changed yet.
+    dimension.shared.counters.barrier(&detail.code) catch return refuseBarrier(detail);
     return dimension.claim(gone, detail);
 }
 
@@ -637,7 +644,6 @@ fn completeLoad(
     var gone: Gone = .{};
     if (previous) |old| {
         dimension.retire(~slot, old);
-        dimension.shared.counters.barrier();
         gone = dimension.sweep();
     }
     dimension.announce();
@@ -696,12 +702,32 @@ fn wakeDrainer(dimension: *Dimension) void {
 }
 
 /// Under the lock: closes the gate to newcomers and begins to wait.
-fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State) void {
+fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State, detail: *Detail) Error!void {
     dimension.activity = .draining;
     dimension.state_before = dimension.gate.read().state;
     dimension.gate.setState(state);
     dimension.gate.setDrain(slot, .{ .wake = true });
-    dimension.shared.counters.barrier();
+    dimension.settle(&detail.code) catch {
+        dimension.reopen(slot, dimension.state_before);
+        return refuseBarrier(detail);
+    };
+}
+
+/// Under the lock: from now on the sums of a slot that the gate lets nobody into are exact, and
+/// whoever leaves it sees its drain flag.
+fn settle(dimension: *Dimension, code: *i64) os.Error!void {
+    // Only a fault moves the word without the lock, and lets nobody in.
+    const word = dimension.gate.read();
+    try dimension.shared.counters.barrier(code);
+    for (&dimension.generations, 0..) |*generation, slot| {
+        if (word.state != .open or word.slot != slot) generation.settled = true;
+    }
+}
+
+pub fn refuseBarrier(detail: *Detail) Error {
+    return detail.refused(0, "the system refuses the barrier between threads that it granted " ++
+        "when the manager was opened: open managers under the filter of system calls, or with " ++
+        "MEMMGR_OPEN_GATE_ATOMIC");
 }
 
 fn endActivity(dimension: *Dimension) void {
@@ -812,14 +838,22 @@ fn unloadLocked(
     const size = generation.size;
     if (on_views == .@"defer") {
         dimension.gate.setState(.unloading);
+        dimension.gate.setDrain(word.slot, .{ .wake = true, .retire = true });
+        var code: i64 = 0;
+        dimension.settle(&code) catch if (!generation.settled) {
+            // Nobody waits for its views either: he would have settled it.
+            dimension.reopen(word.slot, word.state);
+            detail.code = code;
+            return refuseBarrier(detail);
+        };
         dimension.retire(word.slot, generation);
         dimension.region_charged = keep == .region;
-        dimension.shared.counters.barrier();
         gone.* = dimension.sweep();
         dimension.announce();
         return size;
     }
-    dimension.beginDraining(word.slot, if (on_views == .refuse) .blocked else .unloading);
+    const state: Gate.State = if (on_views == .refuse) .blocked else .unloading;
+    try dimension.beginDraining(word.slot, state, detail);
     const views = try dimension.drain(word.slot, deadline, detail);
     if (views != 0) {
         dimension.reopen(word.slot, word.state);
@@ -831,11 +865,17 @@ fn unloadLocked(
     dimension.gate.setState(.unloading);
     dimension.retire(word.slot, generation);
     dimension.region_charged = keep == .region;
-    // A reader that is about to be refused may have seen the old drain flag: its leaving must be
-    // in the sum then, or nobody sweeps again.
-    dimension.shared.counters.barrier();
+    dimension.settleAgain();
     gone.* = dimension.sweep();
     return size;
+}
+
+/// Under the lock, of what is retiring and settled: a reader that is about to be refused may have
+/// seen the old drain flag. Its leaving must be in the sum then, or nobody sweeps before the next
+/// operation does, as it is if the system refuses.
+fn settleAgain(dimension: *Dimension) void {
+    var ignored: i64 = 0;
+    dimension.settle(&ignored) catch {};
 }
 
 /// Under the lock, with nothing loaded: gives the region's charge back, now or, if views of
@@ -883,7 +923,9 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
     defer dimension.unlock();
     while (true) {
         const seen = dimension.drained.load(.seq_cst);
-        if (dimension.gate.read().state == .closed) return 0;
+        const word = dimension.gate.read();
+        if (word.state == .closed) return 0;
+        for (&dimension.generations) |*generation| generation.settled = true;
         const views = dimension.holders(0) + dimension.holders(1);
         if (views == 0 or deadline.passed()) return views;
         dimension.unlock();
@@ -926,7 +968,7 @@ pub fn close(dimension: *Dimension, detail: *Detail) void {
     const before = dimension.charges();
     dimension.region_charged = false;
     dimension.shared.budget.uncharge(before - dimension.charges());
-    if (retiring) dimension.shared.counters.barrier();
+    if (retiring) dimension.settleAgain();
     const gone = dimension.sweep();
     dimension.endActivity();
     dimension.unlock();
@@ -957,7 +999,7 @@ pub fn beginWrite(
     defer dimension.unlock();
     const word = try dimension.awaitTurn(deadline, detail);
     const generation = &dimension.generations[word.slot];
-    dimension.beginDraining(word.slot, .blocked);
+    try dimension.beginDraining(word.slot, .blocked, detail);
     const views = try dimension.drain(word.slot, deadline, detail);
     if (views != 0) {
         dimension.reopen(word.slot, .open);

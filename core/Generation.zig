@@ -67,6 +67,9 @@ writer_thread: u64 = 0,
 locked: bool = false,
 /// It is not to be entered again, and goes with its last view.
 retiring: bool = false,
+/// A barrier was issued since the gate last let readers in: the sums of its views are exact.
+/// Under the dimension's lock.
+settled: bool = false,
 
 pub fn isFree(generation: *const Generation) bool {
     return generation.number == 0;

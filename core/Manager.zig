@@ -392,7 +392,7 @@ fn awaitViewsAndClose(
         }
         shut += 1;
     }
-    manager.counters.barrier();
+    manager.counters.barrier(&detail.code) catch return Dimension.refuseBarrier(detail);
     for (manager.dimensions()) |*dimension| {
         const views = dimension.drainToClose(deadline);
         if (views != 0) return inTheWay(dimension, views, on_views, detail);

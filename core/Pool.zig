@@ -66,6 +66,8 @@ spans_lock: Lock,
 spans: Spans,
 /// Live blocks of a closed manager.
 remaining: Atomic(u64),
+/// During a fork: the caches could not be called in.
+forking_apart: bool,
 refusals: Atomic(u64),
 
 /// For zeroed memory, or for that of a pool whose manager is gone.
@@ -467,17 +469,22 @@ fn revoke(pool: *Pool, handle: u64, detail: *Detail) Error!void {
         pool.revoking.unlock();
         return closed(detail);
     }
-    pool.callIn();
+    pool.callIn(&detail.code) catch {
+        pool.revoking.unlock();
+        return detail.refused(0, "the system refuses the barrier between threads, without which " ++
+            "the blocks that other threads have at hand cannot be called in");
+    };
 }
 
-/// Under `revoking`.
-fn callIn(pool: *Pool) void {
+/// Under `revoking`. Should the system refuse the barrier, no cache was touched, and owners are
+/// given theirs again when they next need them.
+fn callIn(pool: *Pool, code: *i64) os.Error!void {
     const caches = pool.caches[0..threads.limit()];
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
         cache.hot.handle.store(0, .seq_cst);
     }
-    if (pool.options.asymmetric) os.processBarrier();
+    if (pool.options.asymmetric) try threads.barrier(code);
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
         while (cache.hot.busy.load(.seq_cst) != 0) os.futexWait(&cache.hot.busy, 1, glance_ns);
@@ -497,16 +504,26 @@ fn endRevoke(pool: *Pool) void {
 
 /// Nobody is in the middle of anything until the end: all locks are held, and the blocks of all
 /// threads are in the depots.
+///
+/// Unless the system refuses the barrier: then owners may be in the middle of their caches, which
+/// the child does not look at. What it finds in them is lost to it.
 pub fn beginFork(pool: *Pool) void {
     pool.revoking.lock();
-    pool.callIn();
+    var ignored: i64 = 0;
+    pool.forking_apart = false;
+    pool.callIn(&ignored) catch {
+        pool.forking_apart = true;
+        for (&pool.depots) |*depot| depot.lock.lock();
+    };
     pool.spans_lock.lock();
 }
 
 pub fn endFork(pool: *Pool, stage: os.ForkStage) void {
     if (stage == .in_child) for (pool.caches[0..threads.limit()]) |*entry| {
         // Who is gone may just have looked whether it may go in, but could not.
-        if (entry.load(.acquire)) |cache| cache.hot.busy.store(0, .monotonic);
+        const cache = entry.load(.acquire) orelse continue;
+        cache.hot.busy.store(0, .monotonic);
+        if (pool.forking_apart) cache.forget();
     };
     pool.spans_lock.unlock();
     pool.endRevoke();
@@ -582,13 +599,22 @@ pub fn close(pool: *Pool) void {
     if (pool.phase.load(.monotonic) == .idle) pool.handle.store(0, .release);
     pool.revoking.unlock();
     var ignored: Detail = .{};
-    pool.revoke(handle, &ignored) catch return;
+    const has_all = if (pool.revoke(handle, &ignored)) true else |err| switch (err) {
+        error.AllocationRefused => false,
+        else => return,
+    };
+    if (!has_all) {
+        pool.revoking.lock();
+        for (&pool.depots) |*depot| depot.lock.lock();
+    }
     defer pool.endRevoke();
-    _ = pool.giveBackFree();
+    if (has_all) _ = pool.giveBackFree();
     pool.spans_lock.lock();
     defer pool.spans_lock.unlock();
     var live = pool.spans.large_blocks.load(.monotonic);
     for (&pool.depots) |*depot| live += depot.carved - depot.freeBlocks();
+    // Whoever may be in the middle of his cache keeps the memory for good.
+    live += @intFromBool(!has_all);
     pool.remaining.store(live, .release);
     if (live > 0) _ = pool.shared.moveIn();
     pool.phase.store(.closed, .release);

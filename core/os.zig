@@ -381,9 +381,12 @@ pub const futexWait: fn (
 ) void = backend.futexWait;
 pub const futexWakeAll: fn (word: *const std.atomic.Value(u32)) void = backend.futexWakeAll;
 pub const futexWakeOne: fn (word: *const std.atomic.Value(u32)) void = backend.futexWakeOne;
-/// Every thread of the process passes a full memory barrier between the call and its return.
-/// Only where `capabilities().process_barrier`.
-pub const processBarrier: fn () void = backend.processBarrier;
+/// Each of the threads passes a full memory barrier between the call and its return: those whose
+/// numbers (`threadId`) are there, zeros apart, and those whose numbers are stored meanwhile. Only
+/// where `capabilities().process_barrier`; a system that had it then can refuse it now. It may move
+/// the calling thread from processor to processor meanwhile.
+pub const processBarrier: fn (threads: []const std.atomic.Value(u64), code: *i64) Error!void =
+    backend.processBarrier;
 /// Has `hook(argument)` called when the calling thread ends, once per thread; the last argument
 /// given counts and is not the largest usize. Every call of a process names the same hook. False:
 /// the system has no room for it.

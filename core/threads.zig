@@ -95,6 +95,16 @@ var taken: [count_max / 64]Atomic(u64) = @splat(.init(0));
 /// All indices that were ever taken are below it.
 var high_water: Atomic(u32) = .init(first_own);
 
+/// The system's number of the thread that has an index; 0 while none has. Stored before the thread
+/// moves its first counter, and taken back after its last.
+var ids: [count_max]Atomic(u64) = @splat(.init(0));
+
+/// Every thread that has an index passes a full memory barrier between the call and its return, or
+/// has its first move of a counter still to come.
+pub fn barrier(code: *i64) os.Error!void {
+    return os.processBarrier(ids[0..high_water.load(.seq_cst)], code);
+}
+
 /// Indices below this one may have counters. A thread raises it before it moves its first
 /// counter, so whoever sees the counter's move also sees the index.
 pub fn limit() u32 {
@@ -113,6 +123,9 @@ pub fn register() u32 {
         current().index = crowd;
         return crowd;
     }
+    // Sequentially consistent: whoever does not find it there yet stored before what this thread
+    // looks at next.
+    ids[own].store(os.threadId(), .seq_cst);
     current().index = own;
     return own;
 }
@@ -149,6 +162,9 @@ pub fn onFork(stage: os.ForkStage) void {
         const bit = if (own / 64 == word_index) @as(u64, 1) << @intCast(own % 64) else 0;
         word.store(bit, .release);
     }
+    for (ids[0..limit()], 0..) |*id, at| {
+        if (id.load(.monotonic) != 0) id.store(if (at == own) os.threadId() else 0, .seq_cst);
+    }
 }
 
 /// Called with the index of a thread that ends, before another thread can get that index.
@@ -166,6 +182,7 @@ fn handOn(own: usize) void {
     current().index = crowd;
     setSlot(null);
     if (leave_hook.load(.acquire)) |hook| hook(@intCast(own));
+    ids[own].store(0, .seq_cst);
     release(@intCast(own));
 }
 

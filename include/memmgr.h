@@ -27,6 +27,16 @@
  * MEMMGR_MODE_READ that was loaded in MEMMGR_MODE_READ_WRITE, and one that was being written is
  * not loaded. Budgets and exclusion are those of one process.
  *
+ * Sandboxes. What a filter of system calls refuses is an error of the call that needs it, and at
+ * once, unless there is another way. The one call that readers of MEMMGR_GATE_ASYMMETRIC rely on is
+ * membarrier: refused from the start, the gate is the other one; refused later, the calling thread
+ * visits every processor instead (sched_setaffinity; milliseconds where they are busy). If that is
+ * refused too, memmgr_dimension_reload, _unload, _deallocate, memmgr_write_begin, memmgr_pool_trim
+ * and memmgr_manager_close with REFUSE or WAIT fail with ALLOCATION, and change nothing; closing
+ * with DEFER succeeds, but what nobody can prove to be free stays in memory, and charged, for good.
+ * So a program that will refuse both opens its managers after it has, or with
+ * MEMMGR_OPEN_GATE_ATOMIC. A filter that ends the process ends it here too.
+ *
  * Errors. A function that can fail returns a memmgr_status: MEMMGR_OK is 0, everything else is
  * positive and says what the program can do about it. What happened, in numbers and in one
  * sentence, is written to the memmgr_error that the caller passes last; it may be NULL. Functions
@@ -109,7 +119,8 @@ enum {
     MEMMGR_ERR_INVALID_ARGUMENT = 1,
     /* It would pass the budget's limit, or a capacity: requested, used and limit are set. */
     MEMMGR_ERR_LIMIT_EXCEEDED = 2,
-    /* The system refused memory or address space: requested and system_code are set. */
+    /* The system refused memory or address space, or the barrier between threads that it granted
+     * before: requested and system_code are set. */
     MEMMGR_ERR_ALLOCATION = 3,
     /* The dimension is loaded, or the file is mapped in a way that excludes this load, or is to be
      * saved over while it is mapped: then dimension is the one that maps it. */
@@ -446,7 +457,7 @@ MEMMGR_API memmgr_status memmgr_manager_open(const memmgr_manager_options *optio
  * on_views: MEMMGR_ON_VIEWS_...; a writer counts as a view. timeout_ns: with WAIT, for all
  * dimensions together. With DEFER the address range is given back with the last view.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS (closed before), VIEWS_HELD,
- * WAIT_TIMEOUT. Since: 0.1. */
+ * WAIT_TIMEOUT, ALLOCATION (no barrier, see Sandboxes; not with DEFER). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_manager_close(memmgr_manager *manager, uint32_t on_views,
                                               int64_t timeout_ns, memmgr_error *error);
 
@@ -644,7 +655,7 @@ MEMMGR_API memmgr_status memmgr_dimension_would_fit(memmgr_manager *manager, uin
 /* Takes the file out of a dimension; the region stays reserved and charged.
  * on_views: MEMMGR_ON_VIEWS_...; timeout_ns: with WAIT.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
- * VIEWS_HELD, WAIT_TIMEOUT. Since: 0.1. */
+ * VIEWS_HELD, WAIT_TIMEOUT, ALLOCATION (no barrier, see Sandboxes). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dimension_unload(memmgr_manager *manager, uint32_t dimension,
                                                  uint32_t on_views, int64_t timeout_ns,
                                                  memmgr_error *error);
@@ -788,7 +799,8 @@ typedef struct memmgr_write {
  * that holds a view of the dimension itself waits for itself: WAIT_TIMEOUT, or VIEWS_HELD at once
  * with MEMMGR_OPEN_TRACK_VIEWS.
  * Errors: INVALID_ARGUMENT (also for a dimension loaded in MEMMGR_MODE_READ), INVALID_ACCESS,
- * UNKNOWN_DIMENSION, NOT_LOADED, VIEWS_HELD, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+ * UNKNOWN_DIMENSION, NOT_LOADED, VIEWS_HELD, WAIT_TIMEOUT, FAULTED, ALLOCATION (no barrier, see
+ * Sandboxes). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_write_begin(memmgr_manager *manager, uint32_t dimension,
                                             uint32_t flags, int64_t timeout_ns,
                                             memmgr_write *write_out, memmgr_error *error);
@@ -863,7 +875,8 @@ MEMMGR_API memmgr_status memmgr_block_size(memmgr_manager *manager, const void *
 
 /* Gives every slab that holds no live block back to the system, and its charge to the budget; what
  * other threads keep at hand is included. bytes_out: how many; may be NULL.
- * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
+ * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, ALLOCATION (no barrier, see Sandboxes).
+ * Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_pool_trim(memmgr_manager *manager, uint64_t *bytes_out,
                                           memmgr_error *error);
 
@@ -1232,7 +1245,9 @@ enum {
     MEMMGR_CALL_SYNC_FOLDER = 27,
     /* Pages locked in memory; what of a file is in the system's cache. */
     MEMMGR_CALL_LOCK = 28,
-    MEMMGR_CALL_CACHED = 29
+    MEMMGR_CALL_CACHED = 29,
+    /* The barrier between threads of MEMMGR_GATE_ASYMMETRIC. */
+    MEMMGR_CALL_BARRIER = 30
 };
 
 /* The name of a system call without its prefix, in lower case ("map"), or "unknown".

@@ -5,6 +5,7 @@ const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("../os.zig");
 const TempFile = @import("../testing/TempFile.zig");
+const thread_table = @import("../threads.zig");
 
 const testing = std.testing;
 
@@ -87,7 +88,6 @@ test "pages and granularity are powers of two, one a multiple of the other" {
 
 test "capabilities stay the same" {
     try testing.expectEqual(os.capabilities(), os.capabilities());
-    if (os.capabilities().process_barrier) os.processBarrier();
 }
 
 test "memory available is a number or not known" {
@@ -701,6 +701,7 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             }
         },
         .sync_folder => try os.syncFolder(std.mem.span(path), code),
+        .barrier => try thread_table.barrier(code),
     }
 }
 
@@ -722,6 +723,7 @@ test "every call fails when told to, with the code told, and leaves nothing behi
 
     for (std.enums.values(os.Call)) |call| {
         if (isGuard(call) and !os.capabilities().fault_guard) continue;
+        if (call == .barrier and !os.capabilities().process_barrier) continue;
         os.simulated.clear();
         // A restore that failed is made good below, by one that must not.
         const times: u32 = if (call == .unmap) 1 else 2;

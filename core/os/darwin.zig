@@ -447,6 +447,6 @@ fn wake(word: *const std.atomic.Value(u32), comptime name: [:0]const u8, all: bo
 }
 
 /// Not called: no capability says that there is one.
-pub fn processBarrier() void {
+pub fn processBarrier(_: []const std.atomic.Value(u64), _: *i64) os.Error!void {
     unreachable;
 }

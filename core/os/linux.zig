@@ -10,6 +10,7 @@ const std = @import("std");
 const linux = std.os.linux;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
+const processors = @import("processors.zig");
 const signals = @import("signals.zig");
 
 pub const File = posix.File;
@@ -768,13 +769,13 @@ fn membarrier(command: Membarrier) usize {
     return linux.syscall3(.membarrier, @backingInt(command), 0, 0);
 }
 
-/// Can be refused only for want of memory, on kernels that allocate for it, and goes on trying
-/// then: readers use plain stores by now, so that there is no way without it.
-pub fn processBarrier() void {
-    while (membarrier(.private_expedited) != 0) {
-        _ = membarrier(.register_private_expedited);
-        _ = linux.sched_yield();
-    }
+/// What was granted at the start can be refused later: by a filter of system calls that the process
+/// has put itself under since, for good, or for want of memory on kernels that allocate for it.
+pub fn processBarrier(threads: []const std.atomic.Value(u64), code: *i64) os.Error!void {
+    if (membarrier(.private_expedited) == 0) return;
+    const registered = membarrier(.register_private_expedited) == 0;
+    if (registered and membarrier(.private_expedited) == 0) return;
+    return processors.visit(threads, code);
 }
 
 const Registration = enum(u8) { unknown, absent, registered };
@@ -809,6 +810,7 @@ const testing = std.testing;
 
 test {
     _ = posix;
+    _ = processors;
 }
 
 /// A line of the process's map.

@@ -44,6 +44,7 @@ pub const Call = enum(u32) {
     sync_folder = 27,
     lock = 28,
     cached = 29,
+    barrier = 30,
 };
 
 const Rule = struct {
@@ -199,7 +200,6 @@ pub fn Backend(comptime native: type) type {
         pub const futexWait = native.futexWait;
         pub const futexWakeAll = native.futexWakeAll;
         pub const futexWakeOne = native.futexWakeOne;
-        pub const processBarrier = native.processBarrier;
         pub const atThreadExit = native.atThreadExit;
         pub const atFork = native.atFork;
 
@@ -292,6 +292,11 @@ pub fn Backend(comptime native: type) type {
         ) os.Error!u64 {
             try pass(.cached, code);
             return native.cached(placement, path, code);
+        }
+
+        pub fn processBarrier(threads: []const Atomic(u64), code: *i64) os.Error!void {
+            try pass(.barrier, code);
+            return native.processBarrier(threads, code);
         }
 
         pub fn catchFaults(hook: os.FaultHook, code: *i64) os.Error!void {

@@ -1102,7 +1102,7 @@ pub fn futexWakeOne(word: *const std.atomic.Value(u32)) void {
     if (Machine.get().addresses) |api| api.wakeOne(word);
 }
 
-pub fn processBarrier() void {
+pub fn processBarrier(_: []const std.atomic.Value(u64), _: *i64) os.Error!void {
     win.FlushProcessWriteBuffers();
 }
 

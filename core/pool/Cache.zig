@@ -285,6 +285,16 @@ pub fn empty(cache: *Cache, depots: []Depot, held: enum { locked, unlocked }) vo
     }
 }
 
+/// In the child of a fork, of a thread that may have been in the middle of it: its magazines are lost,
+/// and its blocks stay free ones that nobody has.
+pub fn forget(cache: *Cache) void {
+    for (&cache.cells) |*cell| {
+        cell.bottom = 0;
+        cell.top.store(0, .monotonic);
+        cell.previous.store(0, .monotonic);
+    }
+}
+
 /// Blocks of a class at hand; a figure of the moment, unless the owner is idle.
 pub fn blocks(cache: *const Cache, depot: *const Depot) u64 {
     const cell = &cache.cells[Spans.live(depot.class)];

@@ -892,7 +892,7 @@ static void bad_failures(void)
     char long_name[MEMMGR_DIMENSION_NAME_SIZE + 1];
     const memmgr_failure good = { sizeof good, MEMMGR_CALL_OPEN, 5, 0, 0, NULL };
     const int64_t codes[] = { 0, -1, (int64_t)1 << 31, INT64_MIN };
-    const uint32_t calls[] = { 0, MEMMGR_CALL_CACHED + 1, MEMMGR_NONE };
+    const uint32_t calls[] = { 0, MEMMGR_CALL_BARRIER + 1, MEMMGR_NONE };
     uint64_t count = 7, failures = 7;
     unsigned index;
     memset(long_name, 'x', sizeof long_name);
