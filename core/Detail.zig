@@ -40,6 +40,7 @@ pub const Operation = enum(u32) {
     lock = 26,
     unlock = 27,
     scan = 28,
+    interrupt = 29,
 };
 
 /// Every failure that core knows, one member a status (`c_api/status.zig` is the table).

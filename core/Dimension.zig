@@ -5,6 +5,10 @@
 //! with the lock free and `activity` set, and other rare operations wait for that. Whoever unlocks
 //! looks after the messages that leavers left meanwhile, so a leaver never waits for the lock.
 //!
+//! Every wait asks whether it is to end (`interrupt`), and what is asked, like a log function, may
+//! call anything of this file on the same thread. So no record is made while the thread has an
+//! activity, and what would wait for the thread's own activity fails (`refuseOwnWait`).
+//!
 //! Charges: the dimension is charged its capacity for the region, or for each generation in its
 //! slots if those are more (`charges`). The charge is moved under the lock, in the same step as
 //! what it pays for, so that the budget is exact at every moment somebody else can look.
@@ -20,6 +24,8 @@ const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
+const interrupt = @import("interrupt.zig");
+const legal = @import("legal.zig");
 const Shared = @import("Shared.zig");
 
 const Dimension = @This();
@@ -47,7 +53,7 @@ pub const OnViews = enum(u32) { refuse = 0, wait = 1, @"defer" = 2 };
 /// What stays when the file is gone.
 pub const Keep = enum { region, nothing };
 
-/// What a sweep took away: to be logged, and to move out, once the lock is free.
+/// What sweeps took away: to be logged, and to move out, once the lock is free.
 const Gone = struct {
     count: u32 = 0,
     bytes: u64 = 0,
@@ -76,8 +82,18 @@ slots: [2]os.Slot,
 populated: ?os.Placement,
 
 activity: Activity,
+/// The one whose call has set `activity`; 0 if nobody's. Looked at without the lock by who asks
+/// only whether it is the asking thread.
+activity_thread: Atomic(u64),
 /// While `activity` is draining or closing: the state to go back to.
 state_before: Gate.State,
+/// While `activity` is loading: somebody who does not wait unloaded what is being loaded.
+unwanted: bool,
+/// The thread that locks, unlocks or evicts pages; 0: none does. It holds the generation as a view
+/// does, so whoever waits for views waits for it too.
+paging_thread: u64,
+/// What was swept in the middle of an activity, for whoever unlocks after it.
+gone: Gone,
 generations: [2]Generation,
 /// Looked at by signal handlers; `core/Guard.zig` says what they may do.
 guards: [2]Guard,
@@ -119,6 +135,10 @@ pub fn init(
     dimension.slots = slots;
     dimension.populated = null;
     dimension.activity = .none;
+    dimension.activity_thread.store(0, .monotonic);
+    dimension.unwanted = false;
+    dimension.paging_thread = 0;
+    dimension.gone = .{};
     dimension.generations = @splat(.{});
     dimension.region_charged = true;
     dimension.gate.set(.{ .state = .empty, .slot = 0, .generation = @intCast(dimension.last_number) });
@@ -131,11 +151,13 @@ pub fn deinit(dimension: *Dimension) void {
     dimension.owner = 0;
 }
 
-/// True if nobody sleeps here on behalf of a manager that is gone.
+/// True if nobody sleeps here, or is about to end what he began, on behalf of a manager that is
+/// gone.
 pub fn isQuiet(dimension: *Dimension) bool {
     dimension.lock.lock();
     defer dimension.unlock();
-    return dimension.sleepers == 0 and dimension.readers_waiting.load(.seq_cst) == 0;
+    return dimension.sleepers == 0 and dimension.activity == .none and
+        dimension.readers_waiting.load(.seq_cst) == 0;
 }
 
 pub fn name(dimension: *const Dimension) [:0]const u8 {
@@ -210,11 +232,12 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
             },
             else => return refusal(state, detail),
         }
+        try dimension.refuseOwnWait(detail);
         if (deadline.passed()) {
             detail.views = 1;
             return detail.fail(error.WaitTimeout, writer_in_the_way);
         }
-        os.futexWait(&dimension.changed, seen, deadline.leftNs());
+        try interrupt.sleep(&dimension.changed, seen, deadline, detail);
     }
 }
 
@@ -239,6 +262,17 @@ fn checkNotWaitingForItself(dimension: *Dimension, word: Gate.Word, detail: *Det
     if (!tracker.isHolding(dimension.index, word.generation)) return;
     detail.views = 1;
     return detail.fail(error.ViewsHeld, "this thread would wait for a view that it holds itself");
+}
+
+/// Fails if this very thread has the activity that it is about to wait for: the call is made by a
+/// function that the thread's own wait has called.
+fn refuseOwnWait(dimension: *const Dimension, detail: *Detail) Error!void {
+    if (dimension.activity_thread.load(.monotonic) == os.threadId()) return ownWait(detail);
+}
+
+fn ownWait(detail: *Detail) Error {
+    detail.views = 1;
+    return detail.fail(error.ViewsHeld, "this thread is inside a call that waits");
 }
 
 /// Why a gate in `state` lets nobody in.
@@ -330,10 +364,31 @@ pub inline fn inside(dimension: *Dimension, word: Gate.Word) *const Generation {
 
 // Lock and sweep --------------------------------------------------------------------------------
 
-/// Sweeps, if that was asked for meanwhile.
+/// Finishes what was swept, and sweeps if that was asked for meanwhile. Not in the middle of an
+/// activity of this thread, of this dimension or of another one.
 pub fn unlock(dimension: *Dimension) void {
+    dimension.unlockAndLog(null);
+}
+
+/// The same with a record of what the call has done, before those of what that led to.
+fn unlockAndLog(dimension: *Dimension, record: ?Log.Event) void {
+    const gone = dimension.takeGone();
+    legal.check(dimension);
     dimension.lock.unlock();
+    if (record) |event_| Log.write(event_);
+    dimension.finish(gone);
     dimension.sweepIfWanted();
+}
+
+/// In the middle of an activity: sweeps, and leaves the rest to whoever unlocks after it.
+pub fn unlockForNow(dimension: *Dimension) void {
+    legal.check(dimension);
+    dimension.lock.unlock();
+    while (dimension.lockForMessage()) {
+        dimension.sweep();
+        legal.check(dimension);
+        dimension.lock.unlock();
+    }
 }
 
 fn sweepIfWanted(dimension: *Dimension) void {
@@ -343,16 +398,29 @@ fn sweepIfWanted(dimension: *Dimension) void {
 /// With the lock free: sweeps if a leaver asked for it, and nobody else who looks after it has the
 /// lock.
 fn takeMessage(dimension: *Dimension) ?Gone {
-    if (!dimension.sweep_wanted.load(.seq_cst) or !dimension.lock.tryLock()) return null;
+    if (!dimension.lockForMessage()) return null;
     defer dimension.lock.unlock();
+    dimension.sweep();
+    legal.check(dimension);
+    return dimension.takeGone();
+}
+
+fn lockForMessage(dimension: *Dimension) bool {
+    if (!dimension.sweep_wanted.load(.seq_cst) or !dimension.lock.tryLock()) return false;
     dimension.sweep_wanted.store(false, .seq_cst);
-    return dimension.sweep();
+    return true;
+}
+
+/// Under the lock: what is to be finished once it is free.
+fn takeGone(dimension: *Dimension) Gone {
+    defer dimension.gone = .{};
+    return dimension.gone;
 }
 
 /// Under the lock: retires what was waiting for its last view. What nobody can prove to be free
 /// stays where it is.
-fn sweep(dimension: *Dimension) Gone {
-    var gone: Gone = .{};
+fn sweep(dimension: *Dimension) void {
+    const gone = &dimension.gone;
     for (&dimension.generations, 0..) |*generation, index| {
         const slot: u1 = @intCast(index);
         if (!generation.retiring or generation.writing) continue;
@@ -366,7 +434,6 @@ fn sweep(dimension: *Dimension) Gone {
         gone.bytes += size;
         gone.faulted = gone.faulted or faulted;
     }
-    return gone;
 }
 
 /// Under the lock, of a slot that nobody is in: its file is unmapped and its charge given back.
@@ -413,23 +480,38 @@ fn announce(dimension: *Dimension) void {
     if (waiting > 0) os.futexWakeAll(&dimension.changed);
 }
 
-/// Under the lock, which is free while it sleeps: until the next announcement. False if the
-/// deadline has passed.
-fn sleep(dimension: *Dimension, deadline: Deadline) bool {
+/// Under the lock, which is free while it sleeps: until the next announcement, or for no reason.
+/// False if the deadline has passed.
+fn sleep(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!bool {
+    if (dimension.activity != .none) try dimension.refuseOwnWait(detail);
     if (deadline.passed()) return false;
+    // It is moved under the lock.
     const seen = dimension.changed.load(.seq_cst);
-    dimension.sleepers += 1;
-    dimension.unlock();
-    os.futexWait(&dimension.changed, seen, deadline.leftNs());
-    dimension.lock.lock();
-    dimension.sleepers -= 1;
+    try dimension.sleepOn(&dimension.changed, seen, deadline, detail);
     return true;
+}
+
+/// Under the lock, which is free meanwhile: once, while `word` is what was `seen` of it.
+fn sleepOn(
+    dimension: *Dimension,
+    word: *const Atomic(u32),
+    seen: u32,
+    deadline: Deadline,
+    detail: *Detail,
+) Error!void {
+    dimension.sleepers += 1;
+    dimension.unlockForNow();
+    defer {
+        dimension.lock.lock();
+        dimension.sleepers -= 1;
+    }
+    return interrupt.sleep(word, seen, deadline, detail);
 }
 
 // Charges and views -----------------------------------------------------------------------------
 
 /// Bytes that this dimension has to be charged for, as it is.
-fn charges(dimension: *const Dimension) u64 {
+pub fn charges(dimension: *const Dimension) u64 {
     return dimension.chargesWith(0);
 }
 
@@ -455,7 +537,7 @@ pub fn log(dimension: *const Dimension, operation: Detail.Operation, bytes: u64,
     Log.write(dimension.event(operation, bytes, file));
 }
 
-fn event(
+pub fn event(
     dimension: *const Dimension,
     operation: Detail.Operation,
     bytes: u64,
@@ -485,11 +567,12 @@ pub fn load(
 ) Error!void {
     detail.file_name = path;
     try dimension.lockFor(owner, detail);
-    var gone: Gone = .{};
-    const begun = dimension.beginLoad(&gone, detail);
-    dimension.unlock();
-    dimension.finish(gone);
-    return dimension.completeLoad(try begun, null, .load, path, options, detail);
+    const slot = dimension.beginLoad(detail) catch |err| {
+        dimension.unlock();
+        return err;
+    };
+    dimension.unlockForNow();
+    return dimension.completeLoad(slot, null, .load, path, options, detail);
 }
 
 /// Loads a new version beside the old one, which goes with its last view.
@@ -502,18 +585,18 @@ pub fn reload(
 ) Error!void {
     detail.file_name = path;
     try dimension.lockFor(owner, detail);
-    var gone: Gone = .{};
-    const begun = dimension.beginReload(&gone, detail);
-    dimension.unlock();
-    dimension.finish(gone);
-    const slot = try begun;
-    // Only a load or an unload could change the old one, and both wait for this one.
-    const previous = &dimension.generations[~slot];
-    return dimension.completeLoad(slot, previous, .reload, path, options, detail);
+    const slot = dimension.beginReload(detail) catch |err| {
+        dimension.unlock();
+        return err;
+    };
+    // As it is now: who does not wait may unload it while the new version is being loaded.
+    const previous = dimension.generations[~slot];
+    dimension.unlockForNow();
+    return dimension.completeLoad(slot, &previous, .reload, path, options, detail);
 }
 
 /// Under the lock: claims a slot and its charge, or says why not.
-fn beginLoad(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+fn beginLoad(dimension: *Dimension, detail: *Detail) Error!u1 {
     while (true) {
         const word = dimension.gate.read();
         switch (word.state) {
@@ -528,12 +611,12 @@ fn beginLoad(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
             .empty, .deallocated => {},
         }
         if (dimension.activity == .none) break;
-        _ = dimension.sleep(.forever);
+        _ = try dimension.sleep(.forever, detail);
     }
-    return dimension.claim(gone, detail);
+    return dimension.claim(detail);
 }
 
-fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+fn beginReload(dimension: *Dimension, detail: *Detail) Error!u1 {
     const deadline: Deadline = .in(dimension.shared.read_timeout_ns);
     while (true) {
         const word = dimension.gate.read();
@@ -543,19 +626,19 @@ fn beginReload(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
         }
         const writing = dimension.generations[word.slot].writing;
         if (dimension.activity == .none and !writing) break;
-        if (!dimension.sleep(deadline)) {
+        if (!try dimension.sleep(deadline, detail)) {
             detail.views = dimension.holders(word.slot);
             return detail.fail(error.WaitTimeout, writer_in_the_way);
         }
     }
     // The old version can go only by a barrier: asked for now, while nothing has changed yet.
     dimension.shared.counters.barrier(&detail.code) catch return refuseBarrier(detail);
-    return dimension.claim(gone, detail);
+    return dimension.claim(detail);
 }
 
-fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
+fn claim(dimension: *Dimension, detail: *Detail) Error!u1 {
     // There may be one that the system would not unmap when its last view was released.
-    gone.* = dimension.sweep();
+    dimension.sweep();
     const slot = try dimension.freeSlot(detail);
     const before = dimension.charges();
     const generation = &dimension.generations[slot];
@@ -568,7 +651,7 @@ fn claim(dimension: *Dimension, gone: *Gone, detail: *Detail) Error!u1 {
     };
     dimension.last_number = generation.number;
     _ = dimension.shared.tenants.fetchAdd(1, .seq_cst);
-    dimension.activity = .loading;
+    dimension.beginActivity(.loading);
     return slot;
 }
 
@@ -607,10 +690,11 @@ fn freeSlot(dimension: *const Dimension, detail: *Detail) Error!u1 {
     return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
 }
 
+/// `previous`: a copy of the generation that the new one is to replace.
 fn completeLoad(
     dimension: *Dimension,
     slot: u1,
-    previous: ?*Generation,
+    previous: ?*const Generation,
     operation: Detail.Operation,
     path: [:0]const u8,
     options: Generation.Options,
@@ -626,30 +710,41 @@ fn completeLoad(
         slot_guard.enlist(&dimension.gate, slot);
         Guard.install(detail) catch |err| return dimension.abandonLoad(slot, err);
     }
-    if (slot == 0) {
-        // What was populated at open gives way to the file.
-        dimension.restorePopulated(detail) catch |err| return dimension.abandonLoad(slot, err);
-    }
+    const region = if (slot == 0) &dimension.populated else null;
     const capacity = dimension.capacity;
-    generation.load(place, capacity, path, options, other, guard, detail) catch |err| {
+    generation.load(place, capacity, path, options, other, region, guard, detail) catch |err| {
         return dimension.abandonLoad(slot, err);
     };
 
     dimension.lock.lock();
-    dimension.activity = .none;
-    dimension.region_charged = true;
-    dimension.gate.slots[slot] = .{ .base = place.base, .size = generation.size };
-    dimension.admit(slot);
     const size = generation.size;
-    var gone: Gone = .{};
-    if (previous) |old| {
-        dimension.retire(~slot, old);
-        gone = dimension.sweep();
+    const outcome = dimension.checkWanted(detail);
+    if (outcome) {
+        dimension.region_charged = true;
+        dimension.gate.slots[slot] = .{ .base = place.base, .size = size };
+        dimension.admit(slot);
+        if (previous != null) {
+            dimension.retire(~slot, &dimension.generations[~slot]);
+            dimension.sweep();
+        }
+    } else |_| {
+        // Nobody was let in, and who looked only has left.
+        dimension.retire(slot, generation);
+        dimension.sweep();
     }
-    dimension.announce();
-    dimension.unlock();
-    dimension.log(operation, size, path);
-    dimension.finish(gone);
+    dimension.unwanted = false;
+    dimension.endActivity();
+    dimension.unlockAndLog(if (outcome) dimension.event(operation, size, path) else |_| null);
+    return outcome;
+}
+
+/// Under the lock, of what is in its slot now: fails if somebody who does not wait has closed the
+/// manager or unloaded it meanwhile.
+fn checkWanted(dimension: *const Dimension, detail: *Detail) Error!void {
+    if (dimension.gate.read().state == .closed) return refusal(.closed, detail);
+    if (dimension.unwanted) {
+        return detail.fail(error.InvalidAccess, "it was unloaded while the file was being loaded");
+    }
 }
 
 fn abandonLoad(dimension: *Dimension, slot: u1, err: Error) Error {
@@ -657,8 +752,10 @@ fn abandonLoad(dimension: *Dimension, slot: u1, err: Error) Error {
     const before = dimension.charges();
     dimension.generations[slot] = .{};
     dimension.shared.budget.uncharge(before - dimension.charges());
-    dimension.activity = .none;
-    dimension.announce();
+    // Who deallocated it meanwhile left this to us.
+    if (!dimension.region_charged) dimension.dropPopulated();
+    dimension.unwanted = false;
+    dimension.endActivity();
     dimension.unlock();
     dimension.shared.moveOut(1);
     return err;
@@ -672,7 +769,8 @@ pub fn populate(dimension: *Dimension, detail: *Detail) Error!void {
         return detail.refused(dimension.capacity, "cannot allocate memory for the region");
     };
     dimension.populated = placement;
-    os.populate(placement, true, &detail.code) catch {
+    var pieces: interrupt.Pieces = .{ .placement = placement };
+    while (try pieces.next(detail)) |piece| os.populate(piece, true, &detail.code) catch {
         return detail.refused(dimension.capacity, "cannot bring the region's pages into memory");
     };
 }
@@ -682,6 +780,14 @@ pub fn restorePopulated(dimension: *Dimension, detail: *Detail) Error!void {
     os.restore(placement, &detail.code) catch {
         return detail.refused(dimension.capacity, "cannot give the region's memory back");
     };
+    dimension.populated = null;
+}
+
+/// What the system does not take back now goes with the whole reservation.
+fn dropPopulated(dimension: *Dimension) void {
+    const placement = dimension.populated orelse return;
+    var ignored: i64 = 0;
+    os.restore(placement, &ignored) catch {};
     dimension.populated = null;
 }
 
@@ -703,7 +809,7 @@ fn wakeDrainer(dimension: *Dimension) void {
 
 /// Under the lock: closes the gate to newcomers and begins to wait.
 fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State, detail: *Detail) Error!void {
-    dimension.activity = .draining;
+    dimension.beginActivity(.draining);
     dimension.state_before = dimension.gate.read().state;
     dimension.gate.setState(state);
     dimension.gate.setDrain(slot, .{ .wake = true });
@@ -730,28 +836,48 @@ pub fn refuseBarrier(detail: *Detail) Error {
         "MEMMGR_OPEN_GATE_ATOMIC");
 }
 
+fn beginActivity(dimension: *Dimension, activity: Activity) void {
+    dimension.activity = activity;
+    dimension.activity_thread.store(os.threadId(), .monotonic);
+}
+
+/// Ended by the thread that began it alone, whatever others did to the dimension meanwhile.
 fn endActivity(dimension: *Dimension) void {
     dimension.activity = .none;
+    dimension.activity_thread.store(0, .monotonic);
     dimension.announce();
 }
 
 /// Under the lock, after `beginDraining`: waits until the generation has neither views nor a
 /// writer. Returns how many there are at the deadline, 0 if none; then the caller ends the
-/// activity. Fails, with the activity ended, if somebody who does not wait took the generation.
+/// activity. Fails, with the activity ended and what can be as before, if the wait is to end, or
+/// somebody who does not wait took the generation.
 fn drain(dimension: *Dimension, slot: u1, deadline: Deadline, detail: *Detail) Error!u64 {
     const generation = &dimension.generations[slot];
     while (true) {
         const seen = dimension.drained.load(.seq_cst);
         if (generation.retiring or generation.isFree()) {
             dimension.endActivity();
-            return refusal(.unloading, detail);
+            const closed = dimension.gate.read().state == .closed;
+            return refusal(if (closed) .closed else .unloading, detail);
         }
         const views = dimension.holders(slot);
         if (views == 0 or deadline.passed()) return views;
-        dimension.unlock();
-        os.futexWait(&dimension.drained, seen, deadline.leftNs());
-        dimension.lock.lock();
+        dimension.sleepOn(&dimension.drained, seen, deadline, detail) catch |err| {
+            dimension.revert(slot);
+            return err;
+        };
     }
+}
+
+/// Under the lock: ends a draining or closing that came to nothing, with everything as it was
+/// before, except what was closed, or taken by somebody who does not wait.
+fn revert(dimension: *Dimension, slot: u1) void {
+    const generation = &dimension.generations[slot];
+    const word = dimension.gate.read();
+    const is_there = !generation.isFree() and !generation.retiring and
+        word.state != .closed and word.slot == slot and word.generation == generation.number;
+    if (is_there) dimension.reopen(slot, dimension.state_before) else dimension.endActivity();
 }
 
 /// Under the lock: everything as it was before `beginDraining`.
@@ -785,15 +911,12 @@ pub fn unload(
         .@"defer" => 0,
     });
     try dimension.lockFor(owner, detail);
-    var gone: Gone = .{};
-    const outcome = dimension.unloadLocked(keep, on_views, deadline, &gone, detail);
-    dimension.unlock();
-    const bytes = outcome catch |err| {
-        dimension.finish(gone);
+    const bytes = dimension.unloadLocked(keep, on_views, deadline, detail) catch |err| {
+        dimension.unlock();
         return err;
     };
-    dimension.log(if (keep == .region) .unload else .deallocate, bytes, "");
-    dimension.finish(gone);
+    const operation: Detail.Operation = if (keep == .region) .unload else .deallocate;
+    dimension.unlockAndLog(dimension.event(operation, bytes, ""));
 }
 
 fn unloadLocked(
@@ -801,7 +924,6 @@ fn unloadLocked(
     keep: Keep,
     on_views: OnViews,
     deadline: Deadline,
-    gone: *Gone,
     detail: *Detail,
 ) Error!u64 {
     const word = while (true) {
@@ -809,65 +931,94 @@ fn unloadLocked(
         const loaded = switch (word.state) {
             .open, .blocked, .faulted => true,
             .empty, .deallocated => false,
-            .unloading => if (keep == .region) return refusal(.unloading, detail) else false,
+            .unloading => if (keep == .region and dimension.activity != .loading)
+                return refusal(.unloading, detail)
+            else
+                // Somebody waits for its views, and who does not wait takes it.
+                on_views == .@"defer" and !dimension.generations[word.slot].retiring,
             .closed => return refusal(.closed, detail),
         };
-        if (dimension.activity == .none) {
+        if (on_views == .@"defer") {
             if (loaded) break word;
-            if (keep == .region) return refusal(word.state, detail);
-            if (word.state != .unloading or on_views == .@"defer") {
-                return dimension.unchargeRegion(detail);
+            const loading = dimension.activity == .loading;
+            if (keep == .region and !loading) return refusal(word.state, detail);
+            const bytes = if (keep == .region) 0 else try dimension.unchargeRegion(detail);
+            dimension.unwanted = loading;
+            return bytes;
+        }
+        if (dimension.activity == .none) {
+            if (!loaded) {
+                if (keep == .region) return refusal(word.state, detail);
+                if (word.state != .unloading) return dimension.unchargeRegion(detail);
+            } else if (on_views == .wait) {
+                break word;
+            } else {
+                // Readers are kept out only once there is nobody.
+                const views = dimension.holders(word.slot);
+                if (views == 0) break word;
+                try dimension.awaitViewless(views, deadline, detail);
+                continue;
             }
         }
         // A file that is being loaded is in its slot or not, before anything is decided; but
         // views that somebody else waits for are in the way now.
-        if (dimension.activity != .loading) {
-            const waited_for = dimension.activity == .draining;
-            if (loaded and waited_for and on_views == .@"defer") break word;
-            if (on_views == .refuse) {
-                detail.views = dimension.holders(word.slot);
-                return detail.fail(error.ViewsHeld, "views are held, and somebody waits for them");
-            }
-        }
-        if (!dimension.sleep(if (on_views == .wait) deadline else .forever)) {
+        if (on_views == .refuse and dimension.activity != .loading) {
             detail.views = dimension.holders(word.slot);
+            return detail.fail(error.ViewsHeld, "views are held, and somebody waits for them");
+        }
+        if (!try dimension.sleep(deadline, detail)) {
+            detail.views = dimension.holders(word.slot);
+            if (on_views == .refuse) {
+                detail.views += 1;
+                return detail.fail(error.ViewsHeld, "a file is being loaded");
+            }
             return detail.fail(error.WaitTimeout, "views are still held");
         }
     };
     const generation = &dimension.generations[word.slot];
     const size = generation.size;
-    if (on_views == .@"defer") {
-        dimension.gate.setState(.unloading);
-        dimension.gate.setDrain(word.slot, .{ .wake = true, .retire = true });
-        var code: i64 = 0;
-        dimension.settle(&code) catch if (!generation.settled) {
-            // Nobody waits for its views either: he would have settled it.
+    if (on_views != .@"defer") {
+        const state: Gate.State = if (on_views == .refuse) .blocked else .unloading;
+        try dimension.beginDraining(word.slot, state, detail);
+        // A look: it may meet readers that are about to be refused.
+        const end: Deadline = if (on_views == .refuse) .in(transient_ns) else deadline;
+        const views = try dimension.drain(word.slot, end, detail);
+        if (views != 0) {
             dimension.reopen(word.slot, word.state);
-            detail.code = code;
-            return refuseBarrier(detail);
-        };
+            detail.views = views;
+            if (on_views == .refuse) return detail.fail(error.ViewsHeld, "views are held");
+            return detail.fail(error.WaitTimeout, "views are still held");
+        }
+        dimension.endActivity();
+        dimension.gate.setState(.unloading);
         dimension.retire(word.slot, generation);
-        dimension.region_charged = keep == .region;
-        gone.* = dimension.sweep();
-        dimension.announce();
-        return size;
+        dimension.settleAgain();
+    } else {
+        try dimension.retireAtOnce(word, detail);
+        if (dimension.activity == .loading) dimension.unwanted = true;
     }
-    const state: Gate.State = if (on_views == .refuse) .blocked else .unloading;
-    try dimension.beginDraining(word.slot, state, detail);
-    const views = try dimension.drain(word.slot, deadline, detail);
-    if (views != 0) {
-        dimension.reopen(word.slot, word.state);
-        detail.views = views;
-        if (on_views == .refuse) return detail.fail(error.ViewsHeld, "views are held");
-        return detail.fail(error.WaitTimeout, "views are still held");
-    }
-    dimension.endActivity();
-    dimension.gate.setState(.unloading);
-    dimension.retire(word.slot, generation);
     dimension.region_charged = keep == .region;
-    dimension.settleAgain();
-    gone.* = dimension.sweep();
+    dimension.sweep();
+    dimension.announce();
     return size;
+}
+
+/// Under the lock, whatever others do with it: from now on nobody enters the generation, and it
+/// goes with its last view.
+fn retireAtOnce(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
+    const generation = &dimension.generations[word.slot];
+    const drain_before = dimension.gate.drainOf(word.slot);
+    dimension.gate.setState(.unloading);
+    dimension.gate.setDrain(word.slot, .{ .wake = true, .retire = true });
+    var code: i64 = 0;
+    dimension.settle(&code) catch if (!generation.settled) {
+        // Nobody waits for its views either: he would have settled it.
+        dimension.gate.setDrain(word.slot, drain_before);
+        if (word.state == .open) dimension.admit(word.slot) else dimension.gate.setState(word.state);
+        detail.code = code;
+        return refuseBarrier(detail);
+    };
+    dimension.retire(word.slot, generation);
 }
 
 /// Under the lock, of what is retiring and settled: a reader that is about to be refused may have
@@ -878,11 +1029,24 @@ fn settleAgain(dimension: *Dimension) void {
     dimension.settle(&ignored) catch {};
 }
 
+/// Under the lock, with `views` held: once, for a part of what a look may take, with readers coming
+/// and going meanwhile. Fails if they are held at the deadline.
+fn awaitViewless(dimension: *Dimension, views: u64, deadline: Deadline, detail: *Detail) Error!void {
+    if (deadline.passed()) {
+        detail.views = views;
+        return detail.fail(error.ViewsHeld, "views are held");
+    }
+    const end = deadline.earlier(.in(transient_ns / 8));
+    const seen = dimension.drained.load(.seq_cst);
+    return dimension.sleepOn(&dimension.drained, seen, end, detail);
+}
+
 /// Under the lock, with nothing loaded: gives the region's charge back, now or, if views of
 /// something that was loaded are held, with them.
 fn unchargeRegion(dimension: *Dimension, detail: *Detail) Error!u64 {
     if (!dimension.region_charged) return 0;
-    try dimension.restorePopulated(detail);
+    // While a file is being loaded the slot belongs to the load.
+    if (dimension.activity != .loading) try dimension.restorePopulated(detail);
     const before = dimension.charges();
     dimension.region_charged = false;
     dimension.shared.budget.uncharge(before - dimension.charges());
@@ -893,17 +1057,34 @@ fn unchargeRegion(dimension: *Dimension, detail: *Detail) Error!u64 {
 
 // Closing ---------------------------------------------------------------------------------------
 
-/// The first of three steps: shuts the gate while the manager looks whether nobody is in the way
-/// in any of its dimensions. False if somebody is.
-pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) bool {
+/// Before the first step of who does not wait: fails if views are held at the deadline, without
+/// keeping anybody out.
+pub fn beforeClose(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!void {
     dimension.lock.lock();
     defer dimension.unlock();
-    while (dimension.activity != .none) {
-        const loading = dimension.activity == .loading;
-        if (!loading and on_views == .refuse) return false;
-        if (!dimension.sleep(if (loading) .forever else deadline)) return false;
+    while (true) {
+        const views = dimension.holders(0) + dimension.holders(1);
+        if (views == 0 or dimension.activity != .none) return;
+        try dimension.awaitViewless(views, deadline, detail);
     }
-    dimension.activity = .closing;
+}
+
+/// The first of three steps: shuts the gate while the manager looks whether nobody is in the way
+/// in any of its dimensions. False if somebody is.
+pub fn beginClose(
+    dimension: *Dimension,
+    on_views: OnViews,
+    deadline: Deadline,
+    detail: *Detail,
+) Error!bool {
+    dimension.lock.lock();
+    // In the middle of what was begun in others.
+    defer dimension.unlockForNow();
+    while (dimension.activity != .none) {
+        if (on_views == .refuse and dimension.activity != .loading) return false;
+        if (!try dimension.sleep(deadline, detail)) return false;
+    }
+    dimension.beginActivity(.closing);
     const word = dimension.gate.read();
     dimension.state_before = word.state;
     switch (word.state) {
@@ -918,9 +1099,9 @@ pub fn beginClose(dimension: *Dimension, on_views: OnViews, deadline: Deadline) 
 
 /// The second step, after a barrier: views that are held at the deadline, those of unloaded and
 /// replaced generations included. Who closes without waiting ends it.
-pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
+pub fn drainToClose(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!u64 {
     dimension.lock.lock();
-    defer dimension.unlock();
+    defer dimension.unlockForNow();
     while (true) {
         const seen = dimension.drained.load(.seq_cst);
         const word = dimension.gate.read();
@@ -928,51 +1109,57 @@ pub fn drainToClose(dimension: *Dimension, deadline: Deadline) u64 {
         for (&dimension.generations) |*generation| generation.settled = true;
         const views = dimension.holders(0) + dimension.holders(1);
         if (views == 0 or deadline.passed()) return views;
-        dimension.unlock();
-        os.futexWait(&dimension.drained, seen, deadline.leftNs());
-        dimension.lock.lock();
+        try dimension.sleepOn(&dimension.drained, seen, deadline, detail);
     }
 }
 
-/// The third step, if somebody was in the way: takes the first back.
+/// The third step, if somebody was in the way: takes the first back. `finishSwept` follows, once
+/// all dimensions have had it.
 pub fn revertClose(dimension: *Dimension) void {
     dimension.lock.lock();
-    defer dimension.unlock();
-    const word = dimension.gate.read();
-    const state = dimension.state_before;
-    const was_loaded = switch (state) {
+    defer dimension.unlockForNow();
+    const was_loaded = switch (dimension.state_before) {
         .open, .blocked, .faulted => true,
         .empty, .deallocated, .unloading, .closed => false,
     };
-    if (was_loaded and word.state != .closed) return dimension.reopen(word.slot, state);
-    dimension.endActivity();
+    const slot = dimension.gate.read().slot;
+    if (was_loaded) dimension.revert(slot) else dimension.endActivity();
+}
+
+/// What was swept in the middle of something is finished.
+pub fn finishSwept(dimension: *Dimension) void {
+    dimension.lock.lock();
+    dimension.unlock();
 }
 
 /// The third step, for good; without the other two it does not wait for anybody. What is loaded
-/// goes with its last view, which may be now.
-pub fn close(dimension: *Dimension, detail: *Detail) void {
+/// goes with its last view, which may be now; what is being loaded goes when the load ends, which
+/// then fails. `begun`: the caller has made the first step.
+pub fn close(dimension: *Dimension, begun: bool) void {
     dimension.lock.lock();
-    while (dimension.activity == .loading) _ = dimension.sleep(.forever);
     dimension.gate.setState(.closed);
     var retiring = false;
     for (&dimension.generations, 0..) |*generation, slot| {
-        if (generation.isFree()) continue;
+        if (generation.isFree() or dimension.isBeingLoaded(generation)) continue;
         dimension.retire(@intCast(slot), generation);
         retiring = true;
     }
-    // Who waited for views leaves first, so that the activity it ends is its own.
-    while (dimension.activity == .draining) _ = dimension.sleep(.forever);
-    // What the system does not take back here it takes back with the whole reservation.
-    dimension.restorePopulated(detail) catch {};
-    dimension.populated = null;
+    // While a file is being loaded the slot belongs to the load.
+    if (dimension.activity != .loading) dimension.dropPopulated();
     const before = dimension.charges();
     dimension.region_charged = false;
     dimension.shared.budget.uncharge(before - dimension.charges());
     if (retiring) dimension.settleAgain();
-    const gone = dimension.sweep();
-    dimension.endActivity();
-    dimension.unlock();
-    dimension.finish(gone);
+    dimension.sweep();
+    // Who waited here finds it closed, and ends his own activity himself.
+    if (begun) dimension.endActivity() else dimension.announce();
+    // `finishSwept` follows: others of the manager may be in the middle of it yet.
+    dimension.unlockForNow();
+}
+
+/// Under the lock: nobody has entered it yet.
+pub fn isBeingLoaded(dimension: *const Dimension, generation: *const Generation) bool {
+    return dimension.activity == .loading and generation.number == dimension.last_number;
 }
 
 // Writing ---------------------------------------------------------------------------------------
@@ -996,7 +1183,21 @@ pub fn beginWrite(
 ) Error!Exclusive {
     const deadline: Deadline = .in(timeout_ns);
     try dimension.lockFor(owner, detail);
-    defer dimension.unlock();
+    const exclusive = dimension.beginWriteLocked(thread, deadline, detail) catch |err| {
+        dimension.unlock();
+        return err;
+    };
+    // Whose end finishes what was swept.
+    dimension.unlockForNow();
+    return exclusive;
+}
+
+fn beginWriteLocked(
+    dimension: *Dimension,
+    thread: u64,
+    deadline: Deadline,
+    detail: *Detail,
+) Error!Exclusive {
     const word = try dimension.awaitTurn(deadline, detail);
     const generation = &dimension.generations[word.slot];
     try dimension.beginDraining(word.slot, .blocked, detail);
@@ -1016,6 +1217,7 @@ pub fn beginWrite(
     generation.writes += 1;
     generation.writer_thread = thread;
     dimension.activity = .none;
+    dimension.activity_thread.store(0, .monotonic);
     // Readers have nothing to learn from it.
     if (dimension.sleepers > 0) dimension.announce();
     return .{
@@ -1049,7 +1251,8 @@ fn awaitTurn(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!G
             detail.views = dimension.holders(word.slot);
             return detail.fail(error.WaitTimeout, "another operation has exclusive access");
         }
-        _ = dimension.sleep(if (is_free) deadline.earlier(dimension.turn) else deadline);
+        const end = if (is_free) deadline.earlier(dimension.turn) else deadline;
+        _ = try dimension.sleep(end, detail);
     }
 }
 
@@ -1064,9 +1267,8 @@ pub fn endWrite(
 ) Error!void {
     try dimension.lockFor(owner, detail);
     const outcome = dimension.endWriteLocked(thread, slot, number, detail);
-    const gone = dimension.sweep();
+    dimension.sweep();
     dimension.unlock();
-    dimension.finish(gone);
     return outcome;
 }
 
@@ -1104,18 +1306,50 @@ fn endWriteLocked(
 /// Writes what writers changed to the disk.
 pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    if (dimension.inside(word).options.mode != .read_write) {
+        return dimension.leavePinned(word);
+    }
+    return dimension.unpin(word, .flush, dimension.flushPinned(word, detail), detail);
+}
+
+fn flushPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
     const generation = &dimension.generations[word.slot];
-    if (generation.options.mode != .read_write) return;
     detail.setFileName(generation.path);
     const writes = dimension.writesEnded(generation);
-    os.flush(generation.placement, &detail.code) catch {
+    var pieces: interrupt.Pieces = .{ .placement = generation.placement, .size = flush_size };
+    while (try pieces.next(detail)) |piece| os.flush(piece, &detail.code) catch {
         return detail.fail(error.FileAccess, "cannot write the changes to the file");
     };
     // What zeros stand in place of was not written, and nobody said so.
     try dimension.checkUnfaulted(word.slot, detail);
     if (writes) |count| dimension.recordIdentity(generation, count);
-    dimension.log(.flush, generation.size, generation.path);
+}
+
+/// Bytes that are brought to the device at once: each time it is waited for.
+const flush_size = 64 << 20;
+
+/// Lets who has pinned a generation out, and then makes the record of what succeeded, if there is
+/// to be one, whose function may wait for its views.
+pub fn unpin(
+    dimension: *Dimension,
+    word: Gate.Word,
+    operation: ?Detail.Operation,
+    outcome: Error!void,
+    detail: *Detail,
+) Error!void {
+    const generation = dimension.inside(word);
+    if (outcome) detail.setFileName(generation.path) else |_| {}
+    // The manager may go with its last view.
+    const record = dimension.event(operation orelse .none, generation.size, detail.file_name);
+    dimension.leavePinned(word);
+    try outcome;
+    if (operation != null) Log.write(record);
+}
+
+/// Lets who has pinned a generation out.
+pub fn leavePinned(dimension: *Dimension, word: Gate.Word) void {
+    dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    dimension.finishSwept();
 }
 
 /// How many writes there were since the file's identity was recorded; null while one goes on.
@@ -1170,10 +1404,14 @@ pub fn knownFile(dimension: *Dimension, owner: u64, detail: *Detail) Error!Known
 }
 
 /// Keeps the current generation where it is without waiting for a writer: it is counted as a view
-/// is. To be left with `leave`.
+/// is. To be left with `leavePinned` or `unpin`.
 pub fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
     try dimension.lockFor(owner, detail);
-    defer dimension.unlock();
+    defer dimension.unlockForNow();
+    return dimension.pinLocked(detail);
+}
+
+fn pinLocked(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
     const word = dimension.gate.read();
     switch (dimension.stateOf(word)) {
         .open, .blocked => {},
@@ -1183,6 +1421,37 @@ pub fn pin(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
     // Nobody sums for this slot while the lock is held, so no second look is needed.
     dimension.shared.counters.in(dimension.index, word.slot);
     return word;
+}
+
+/// Pins the generation for who locks, unlocks or evicts its pages, which takes long and is done by
+/// one thread at a time. To be ended with `endPaging`.
+pub fn beginPaging(dimension: *Dimension, owner: u64, detail: *Detail) Error!Gate.Word {
+    try dimension.lockFor(owner, detail);
+    defer dimension.unlockForNow();
+    while (dimension.paging_thread != 0) {
+        if (dimension.paging_thread == os.threadId()) return ownWait(detail);
+        const seen = dimension.changed.load(.seq_cst);
+        try dimension.sleepOn(&dimension.changed, seen, .forever, detail);
+    }
+    const word = try dimension.pinLocked(detail);
+    dimension.paging_thread = os.threadId();
+    return word;
+}
+
+pub fn endPaging(
+    dimension: *Dimension,
+    word: Gate.Word,
+    operation: ?Detail.Operation,
+    outcome: Error!void,
+    detail: *Detail,
+) Error!void {
+    {
+        dimension.lock.lock();
+        defer dimension.unlockForNow();
+        dimension.paging_thread = 0;
+        dimension.announce();
+    }
+    return dimension.unpin(word, operation, outcome, detail);
 }
 
 // Forking ---------------------------------------------------------------------------------------
@@ -1199,6 +1468,7 @@ pub fn beginFork(dimension: *Dimension) void {
 }
 
 pub fn endFork(dimension: *Dimension) void {
+    legal.check(dimension);
     dimension.lock.unlock();
 }
 
@@ -1213,6 +1483,7 @@ pub fn sweepAfterFork(dimension: *Dimension) void {
 /// wrote may be half of it, and is not shown to anybody.
 pub fn becomeChild(dimension: *Dimension) void {
     dimension.sleepers = 0;
+    dimension.paging_thread = 0;
     dimension.readers_waiting.store(0, .seq_cst);
     dimension.readers_owed.store(0, .seq_cst);
     const word = dimension.gate.read();
@@ -1230,13 +1501,14 @@ pub fn becomeChild(dimension: *Dimension) void {
         },
     }
     dimension.activity = .none;
+    dimension.activity_thread.store(0, .monotonic);
+    dimension.unwanted = false;
 }
 
 fn keepInside(dimension: *Dimension, generation: *Generation, slot: u1, word: Gate.Word) void {
     const counters = dimension.shared.counters;
     const is_current = word.slot == slot and word.generation == generation.number;
-    const loading = dimension.activity == .loading and !is_current and !generation.retiring;
-    if (loading and !generation.isFree()) {
+    if (!is_current and dimension.isBeingLoaded(generation)) {
         const before = dimension.charges();
         dimension.guards[slot].disarm();
         generation.abandon(dimension.slots[slot]);
@@ -1324,9 +1596,7 @@ fn statsLocked(dimension: *Dimension) Stats {
     };
     for (&dimension.generations, 0..) |*generation, index| {
         const slot: u1 = @intCast(index);
-        const loading = dimension.activity == .loading and
-            (word.slot != slot or word.generation != generation.number);
-        if (generation.isFree() or (loading and !generation.retiring)) continue;
+        if (generation.isFree() or dimension.isBeingLoaded(generation)) continue;
         stats.mapped += generation.size;
         if (generation.locked) stats.locked += generation.placement.mapped_size;
         if (generation.retiring) {

@@ -12,6 +12,7 @@ const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const formats = @import("formats.zig");
+const interrupt = @import("interrupt.zig");
 
 const Generation = @This();
 
@@ -77,7 +78,9 @@ pub fn isFree(generation: *const Generation) bool {
 
 /// Loads `path` into an empty slot. `generation` stays where it is from now on. The caller has
 /// claimed it by giving it its number, and makes it free again if this fails: others look at
-/// number, `writing` and `retiring` meanwhile. `guard`: the slot's, if faults are to be caught.
+/// number, `writing` and `retiring` meanwhile. `region`: what was populated in the slot at open, which
+/// gives way to the file, and comes back if this fails. `guard`: the slot's, if faults are to be
+/// caught.
 pub fn load(
     generation: *Generation,
     slot: os.Slot,
@@ -85,6 +88,7 @@ pub fn load(
     path: [:0]const u8,
     options: Options,
     previous: ?*const Generation,
+    region: ?*?os.Placement,
     guard: ?*Guard,
     detail: *Detail,
 ) Detail.Error!void {
@@ -126,6 +130,12 @@ pub fn load(
     }
     errdefer if (options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
 
+    if (options.mode == .read_write) os.fill(file, identity.size, &detail.code) catch {
+        return systemFailure(detail, identity.size, "cannot give the file's holes room on the disk");
+    };
+    if (options.mode == .ram) try checkMemory(identity.size, detail);
+    const populated = try giveWay(region, detail);
+    errdefer if (populated) |placement| comeBack(region.?, placement);
     try generation.fillSlot(slot, file, identity.size, options, guard, detail);
     generation.options = .{
         .mode = options.mode,
@@ -238,12 +248,17 @@ pub const FileSource = struct {
 };
 
 fn readExactly(file: os.File, buffer: []u8, offset: u64, detail: *Detail) Detail.Error!void {
-    const count = os.readAt(file, buffer, offset, &detail.code) catch {
-        return systemFailure(detail, 0, "cannot read the file");
-    };
-    if (count < buffer.len) {
-        detail.code = os.Code.short_read;
-        return detail.fail(error.FileAccess, "the file became shorter while it was read");
+    var done: usize = 0;
+    while (done < buffer.len) : (done += interrupt.piece_size) {
+        try interrupt.check(detail);
+        const piece = buffer[done..][0..@min(buffer.len - done, interrupt.piece_size)];
+        const count = os.readAt(file, piece, offset + done, &detail.code) catch {
+            return systemFailure(detail, 0, "cannot read the file");
+        };
+        if (count < piece.len) {
+            detail.code = os.Code.short_read;
+            return detail.fail(error.FileAccess, "the file became shorter while it was read");
+        }
     }
 }
 
@@ -301,11 +316,6 @@ fn fillSlot(
     guard: ?*Guard,
     detail: *Detail,
 ) Detail.Error!void {
-    if (options.mode == .read_write) os.fill(file, size, &detail.code) catch {
-        return systemFailure(detail, size, "cannot give the file's holes room on the disk");
-    };
-    if (options.mode == .ram) try checkMemory(size, detail);
-
     const placement = if (options.mode.sharing()) |sharing|
         os.place(slot, file, size, sharing, &detail.code) catch {
             return systemFailure(detail, size, "cannot map the file");
@@ -326,7 +336,8 @@ fn fillSlot(
         try readExactly(file, slot.base[0..size], 0, detail);
     } else if (options.prefetch == .populate) {
         // For reading only: for writing it would dirty every page of the file, or copy it.
-        os.populate(placement, false, &detail.code) catch {
+        var pieces: interrupt.Pieces = .{ .placement = placement };
+        while (try pieces.next(detail)) |piece| os.populate(piece, false, &detail.code) catch {
             return systemFailure(detail, size, "cannot bring the file's pages into memory");
         };
         if (guard) |slot_guard| if (slot_guard.markOf(generation.number)) |mark| {
@@ -334,6 +345,25 @@ fn fillSlot(
         };
     }
     generation.placement = placement;
+}
+
+/// What was populated at open; null: nothing was, or it has given way already.
+fn giveWay(region: ?*?os.Placement, detail: *Detail) Detail.Error!?os.Placement {
+    const there = region orelse return null;
+    const placement = there.* orelse return null;
+    os.restore(placement, &detail.code) catch {
+        return detail.refused(placement.mapped_size, "cannot give the region's memory back");
+    };
+    there.* = null;
+    return placement;
+}
+
+/// If memory ran out meanwhile, its pages come when they are touched, or not at all.
+fn comeBack(region: *?os.Placement, placement: os.Placement) void {
+    var code: i64 = 0;
+    const again = os.commit(placement.slot, placement.mapped_size, &code) catch return;
+    os.populate(again, true, &code) catch {};
+    region.* = again;
 }
 
 /// An error now is better than a process killed for memory later.

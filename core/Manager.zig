@@ -358,7 +358,9 @@ pub fn close(
         try manager.awaitViewsAndClose(on_views, timeout_ns, detail);
     } else try manager.markClosed(detail);
     const charged = manager.budget.allocated.load(.monotonic);
-    for (manager.dimensions()) |*dimension| dimension.close(detail);
+    const begun = on_views != .@"defer";
+    for (manager.dimensions()) |*dimension| dimension.close(begun);
+    for (manager.dimensions()) |*dimension| dimension.finishSwept();
     const given = charged - manager.budget.allocated.load(.monotonic);
     manager.pool.close();
     manager.logPool();
@@ -384,17 +386,29 @@ fn awaitViewsAndClose(
         .refuse => Dimension.transient_ns,
         .wait, .@"defer" => timeout_ns,
     });
+    if (on_views == .refuse) for (manager.dimensions()) |*dimension| {
+        detail.dimension = dimension.index;
+        detail.dimension_name = dimension.name();
+        try dimension.beforeClose(deadline, detail);
+    };
+    detail.dimension = Detail.none;
+    detail.dimension_name = "";
     var shut: u32 = 0;
-    errdefer for (manager.dimensions()[0..shut]) |*dimension| dimension.revertClose();
+    errdefer {
+        for (manager.dimensions()[0..shut]) |*dimension| dimension.revertClose();
+        for (manager.dimensions()) |*dimension| dimension.finishSwept();
+    }
     for (manager.dimensions()) |*dimension| {
-        if (!dimension.beginClose(on_views, deadline)) {
+        if (!try dimension.beginClose(on_views, deadline, detail)) {
             return inTheWay(dimension, 1, on_views, detail);
         }
         shut += 1;
     }
     manager.counters.barrier(&detail.code) catch return Dimension.refuseBarrier(detail);
+    // A look: it may meet readers that are about to be refused.
+    const end: Deadline = if (on_views == .refuse) .in(Dimension.transient_ns) else deadline;
     for (manager.dimensions()) |*dimension| {
-        const views = dimension.drainToClose(deadline);
+        const views = try dimension.drainToClose(end, detail);
         if (views != 0) return inTheWay(dimension, views, on_views, detail);
     }
     try manager.markClosed(detail);
@@ -579,11 +593,14 @@ pub fn save(
     detail: *Detail,
 ) Error!void {
     const word = try manager.enter(dimension, handle, detail);
-    defer dimension.leave(&manager.counters, dimension.index, word.slot);
     const generation = dimension.inside(word);
     const guard = &dimension.guards[word.slot];
-    try Saver.saveGeneration(path, generation, guard, options, detail);
-    dimension.log(.save, generation.size, path);
+    const outcome = Saver.saveGeneration(path, generation, guard, options, detail);
+    const record = dimension.event(.save, generation.size, path);
+    // Its function may wait for views.
+    dimension.leave(&manager.counters, dimension.index, word.slot);
+    try outcome;
+    Log.write(record);
 }
 
 /// Fills the room of the options with the best rows of a layer; returns how many there are.

@@ -2,6 +2,7 @@
 
 const std = @import("std");
 const Detail = @import("Detail.zig");
+const interrupt = @import("interrupt.zig");
 
 const Progress = @This();
 
@@ -21,11 +22,17 @@ pub fn begin(progress: *Progress, total: u64, detail: *Detail) Detail.Error!void
     return progress.advance(0, detail);
 }
 
+/// Fails also if the call is to end for another reason.
 pub fn advance(progress: *Progress, size: u64, detail: *Detail) Detail.Error!void {
-    progress.done += size;
-    const function = progress.function orelse return;
-    if (function(progress.context, progress.done, progress.total)) return;
+    if (progress.tell(size)) return interrupt.check(detail);
     return detail.fail(error.Cancelled, "the progress function asked for it to stop");
+}
+
+/// False if whoever is told asks for the operation to stop.
+pub fn tell(progress: *Progress, size: u64) bool {
+    progress.done += size;
+    const function = progress.function orelse return true;
+    return function(progress.context, progress.done, progress.total);
 }
 
 test "progress is told from nothing to all, and stops what it is told of" {

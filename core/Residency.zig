@@ -5,7 +5,9 @@ const std = @import("std");
 const os = @import("os.zig");
 const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
+const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const interrupt = @import("interrupt.zig");
 
 const Residency = @This();
 const Error = Detail.Error;
@@ -26,7 +28,7 @@ pub fn of(
     detail: *Detail,
 ) Error!Residency {
     const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    defer dimension.leavePinned(word);
     const generation = dimension.inside(word);
     const bytes = length orelse generation.size -| offset;
     if (offset > generation.size or bytes > generation.size - offset) {
@@ -59,29 +61,31 @@ pub fn of(
 
 fn isLocked(dimension: *Dimension, generation: *const Generation) bool {
     dimension.lock.lock();
-    defer dimension.unlock();
+    defer dimension.unlockForNow();
     return generation.locked;
 }
 
 /// Drops its pages from resident memory, unless they are locked.
 pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
-    const generation = dimension.inside(word);
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        if (generation.locked) return;
-        os.evict(generation.placement);
-    }
-    dimension.log(.evict, generation.size, generation.path);
+    const word = try dimension.beginPaging(owner, detail);
+    const locked = dimension.inside(word).locked;
+    const outcome = if (locked) {} else evictPinned(dimension, word, detail);
+    return dimension.endPaging(word, if (locked) null else .evict, outcome, detail);
 }
 
-/// Has the system keep all pages of what is loaded in memory. What is to be read for that is read
-/// before the lock is taken.
+fn evictPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
+    var pieces: interrupt.Pieces = .{ .placement = dimension.inside(word).placement };
+    while (try pieces.next(detail)) |piece| os.evict(piece);
+}
+
+/// Has the system keep all pages of what is loaded in memory. What fails leaves those locked that
+/// were locked before.
 pub fn lock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const word = try dimension.beginPaging(owner, detail);
+    return dimension.endPaging(word, .lock, lockPinned(dimension, word, detail), detail);
+}
+
+fn lockPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
     const generation = &dimension.generations[word.slot];
     const placement = generation.placement;
     const size = placement.mapped_size;
@@ -90,41 +94,42 @@ pub fn lock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const use: os.Use = os.memoryUse(placement.slot.base, size, &ignored) catch .{};
     try Generation.checkMemory(size - use.resident, detail);
     try bringIn(dimension, word.slot, placement, detail);
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        os.lock(placement, &detail.code) catch {
-            const reason = "the system does not let it stay in memory";
-            const limit = os.shortOf(.{ .locked = size }) orelse
-                return detail.refused(size, reason);
-            return detail.exceeds(size, limit, error.AllocationRefused, reason);
-        };
-        generation.locked = true;
-    }
-    dimension.log(.lock, generation.size, generation.path);
+    const was_locked = generation.locked;
+    errdefer if (!was_locked) os.unlock(placement);
+    var pieces: interrupt.Pieces = .{ .placement = placement };
+    while (try pieces.next(detail)) |piece| os.lock(piece, &detail.code) catch {
+        const reason = "the system does not let it stay in memory";
+        const limit = os.shortOf(.{ .locked = size }) orelse return detail.refused(size, reason);
+        return detail.exceeds(size, limit, error.AllocationRefused, reason);
+    };
+    setLocked(dimension, generation, true);
+}
+
+fn setLocked(dimension: *Dimension, generation: *Generation, locked: bool) void {
+    dimension.lock.lock();
+    defer dimension.unlockForNow();
+    generation.locked = locked;
 }
 
 /// Lets the system take the pages of what is loaded again.
 pub fn unlock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
-    const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    const word = try dimension.beginPaging(owner, detail);
     const generation = &dimension.generations[word.slot];
-    {
-        dimension.lock.lock();
-        defer dimension.unlock();
-        if (!generation.locked) return;
+    const locked = generation.locked;
+    if (locked) {
         os.unlock(generation.placement);
-        generation.locked = false;
+        setLocked(dimension, generation, false);
     }
-    dimension.log(.unlock, generation.size, generation.path);
+    return dimension.endPaging(word, if (locked) .unlock else null, {}, detail);
 }
 
 /// Inside of the slot: has pages of it in memory, and mapped.
-pub fn bringIn(dimension: *Dimension, slot: u1, pages: os.Placement, detail: *Detail) Error!void {
-    os.populate(pages, false, &detail.code) catch {
+pub fn bringIn(dimension: *Dimension, slot: u1, whole: os.Placement, detail: *Detail) Error!void {
+    var pieces: interrupt.Pieces = .{ .placement = whole };
+    while (try pieces.next(detail)) |piece| os.populate(piece, false, &detail.code) catch {
         // The guard has not seen it: the system did the reading.
         detail.setFileName(dimension.generations[slot].path);
-        return detail.fileRefused(pages.mapped_size, "cannot bring the file's pages into memory");
+        return detail.fileRefused(whole.mapped_size, "cannot bring the file's pages into memory");
     };
     try dimension.checkUnfaulted(slot, detail);
 }
@@ -132,6 +137,6 @@ pub fn bringIn(dimension: *Dimension, slot: u1, pages: os.Placement, detail: *De
 /// Has its file read while the caller goes on.
 pub fn readAhead(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    defer dimension.leavePinned(word);
     os.readAhead(dimension.inside(word).placement);
 }

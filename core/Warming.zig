@@ -13,6 +13,7 @@ const Dimension = @import("Dimension.zig");
 const Generation = @import("Generation.zig");
 const Progress = @import("Progress.zig");
 const Residency = @import("Residency.zig");
+const interrupt = @import("interrupt.zig");
 
 const Warming = @This();
 const Error = Detail.Error;
@@ -75,10 +76,10 @@ pub fn run(dimension: *Dimension, owner: u64, options: Options, detail: *Detail)
         };
         // With nothing held, so that whoever is told may unload it.
         const news = warming.warm - before.warm;
-        if (before.generation == 0) progress.begin(warming.size, detail) catch break .cancelled;
-        if (news > 0) progress.advance(news, detail) catch break .cancelled;
+        if (before.generation == 0) progress.total = warming.size;
+        if (before.generation == 0 or news > 0) if (!progress.tell(news)) break .cancelled;
         if (stop) |why| break why;
-        pace.wait(warming.read, deadline, &progress, detail) catch break .cancelled;
+        if (!try pace.wait(warming.read, deadline, &progress, detail)) break .cancelled;
     };
     dimension.log(.warm, warming.read, "");
     return warming;
@@ -94,7 +95,7 @@ fn step(
     detail: *Detail,
 ) Error!?Stop {
     const word = try dimension.pin(owner, detail);
-    defer dimension.leave(dimension.shared.counters, dimension.index, word.slot);
+    defer dimension.leavePinned(word);
     const generation = dimension.inside(word);
     if (warming.generation == 0) {
         warming.generation = generation.number;
@@ -157,23 +158,24 @@ const Pace = struct {
     bytes_per_second: ?u64,
     begun_ns: u64,
 
-    /// Until more may be read, or the deadline.
+    /// Until more may be read, or the deadline. False if whoever is told asks for it to stop.
     fn wait(
         pace: *const Pace,
         read: u64,
         deadline: Deadline,
         progress: *Progress,
         detail: *Detail,
-    ) Error!void {
-        const rate = pace.bytes_per_second orelse return;
+    ) Error!bool {
+        const rate = pace.bytes_per_second orelse return true;
         const seconds = @as(f64, @floatFromInt(read)) / @as(f64, @floatFromInt(rate));
         const due_ns = pace.begun_ns +| std.math.lossyCast(u64, seconds * std.time.ns_per_s);
         const end = deadline.earlier(.{ .at_ns = due_ns });
         while (!end.passed()) {
             const nobody: std.atomic.Value(u32) = .init(0);
-            os.futexWait(&nobody, 0, end.earlier(.in(pause_ns)).leftNs());
-            try progress.advance(0, detail);
+            try interrupt.sleep(&nobody, 0, end.earlier(.in(pause_ns)), detail);
+            if (!progress.tell(0)) return false;
         }
+        return true;
     }
 };
 

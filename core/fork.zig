@@ -39,7 +39,7 @@ pub fn join(new_parts: []const Part, detail: *Detail) Detail.Error!void {
 fn add(part: Part, detail: *Detail) Detail.Error!void {
     const count = part_count.load(.monotonic);
     if (std.mem.findScalar(Part, parts[0..count], part) != null) return;
-    comptime std.debug.assert(part_count_max > 5);
+    comptime std.debug.assert(part_count_max > 6);
     parts[count] = part;
     if (count == 0 and !os.atFork(onFork)) {
         return detail.refused(0, "the system has no room for what is to be done when it forks");

@@ -8,6 +8,7 @@ const std = @import("std");
 const capabilities = @import("c_api/capabilities.zig");
 const dimension = @import("c_api/dimension.zig");
 const failure = @import("c_api/failure.zig");
+const interrupt = @import("c_api/interrupt.zig");
 const log = @import("c_api/log.zig");
 const manager = @import("c_api/manager.zig");
 const pool = @import("c_api/pool.zig");
@@ -37,8 +38,8 @@ pub const types = @import("c_api/types.zig");
 
 /// Their functions are named as in the header.
 pub const shims = .{
-    capabilities, dimension, failure, log, manager, pool, residency, save, scan, stats, status,
-    verify,       view,      write,
+    capabilities, dimension, failure, interrupt, log, manager, pool, residency, save, scan, stats,
+    status,       verify,    view,    write,
 };
 
 /// The scan's kernels for newer processors, which are modules of build.zig's: AVX2, AVX-512.
@@ -66,6 +67,7 @@ test {
     _ = capabilities;
     _ = dimension;
     _ = failure;
+    _ = interrupt;
     _ = log;
     _ = manager;
     _ = pool;

@@ -28,6 +28,8 @@ pub const Warming = @import("Warming.zig");
 pub const dtype = @import("dtype.zig");
 pub const fork = @import("fork.zig");
 pub const formats = @import("formats.zig");
+pub const interrupt = @import("interrupt.zig");
+pub const legal = @import("legal.zig");
 pub const os = @import("os.zig");
 pub const threads = @import("threads.zig");
 
@@ -62,6 +64,8 @@ test {
     _ = dtype;
     _ = fork;
     _ = formats;
+    _ = interrupt;
+    _ = legal;
     _ = os;
     _ = threads;
     _ = @import("Dump.zig");

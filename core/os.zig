@@ -306,7 +306,8 @@ pub const readAhead: fn (placement: Placement) void = backend.readAhead;
 /// Drops pages from resident memory without changing what a reader sees; a hint. Not for pages
 /// that are locked.
 pub const evict: fn (placement: Placement) void = backend.evict;
-/// Brings all pages of a placement in, and keeps them there until `unlock` or `restore`.
+/// Brings all pages of a placement in, and keeps them there until `unlock` or `restore`. What is
+/// refused may be locked in part.
 pub const lock: fn (placement: Placement, code: *i64) Error!void = backend.lock;
 /// Lets the system take the pages of a locked placement again.
 pub const unlock: fn (placement: Placement) void = backend.unlock;

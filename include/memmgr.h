@@ -197,7 +197,8 @@ enum {
     MEMMGR_OPERATION_WARM = 25,
     MEMMGR_OPERATION_LOCK = 26,
     MEMMGR_OPERATION_UNLOCK = 27,
-    MEMMGR_OPERATION_SCAN = 28
+    MEMMGR_OPERATION_SCAN = 28,
+    MEMMGR_OPERATION_INTERRUPT = 29
 };
 
 /* The name of an operation without its prefix, in lower case ("load"), or "unknown".
@@ -359,6 +360,27 @@ typedef void (*memmgr_log_function)(const memmgr_log_record *record, void *user)
  * Threads: any. Errors: INVALID_ARGUMENT (called by the log function). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_log_set(int32_t level, memmgr_log_function function, void *user,
                                         memmgr_error *error);
+
+/* ==== Interrupt ============================================================================= */
+
+/* Asked whether the call that it interrupts is to end: returns 0 to go on; anything else ends it
+ * with CANCELLED, and everything is as before the call. It is asked on the thread of the call, with
+ * no lock held: about every 100 ms in every wait, and between the pieces of what takes long
+ * (reading a file into memory or bringing it in, locking, flushing, warming, scanning, verifying,
+ * saving, reading a header). Blocks are allocated and freed without it. One call of the system's
+ * is never interrupted: opening a file, or making it durable, takes as long as its device does.
+ * It may call any function of this library but memmgr_interrupt_set. Whatever would wait for the
+ * very call that is interrupted fails at once with VIEWS_HELD, in which that call counts as a view;
+ * MEMMGR_ON_VIEWS_DEFER never waits. */
+typedef int32_t (*memmgr_interrupt_function)(void *user);
+
+/* Sets the process's interrupt function; NULL: nobody is asked. When it returns, no thread is
+ * inside the old function any more. A call that was asleep already hears of the first function
+ * once something else has woken it up.
+ * Threads: any. Errors: INVALID_ARGUMENT (called by the interrupt function), ALLOCATION.
+ * Since: 0.2. */
+MEMMGR_API memmgr_status memmgr_interrupt_set(memmgr_interrupt_function function, void *user,
+                                              memmgr_error *error);
 
 /* ==== Manager =============================================================================== */
 

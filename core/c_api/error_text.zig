@@ -159,6 +159,7 @@ fn verb(operation: Detail.Operation) []const u8 {
         .lock => "lock the pages",
         .unlock => "unlock the pages",
         .scan => "scan",
+        .interrupt => "set the interrupt function",
     };
 }
 

@@ -116,7 +116,7 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
             try writeNumber(writer, "", event.threshold_percent, charged);
         } else try writeNumber(writer, "refusing ", event.bytes, " bytes"),
         .save => try writeNumber(writer, "saved ", event.bytes, " bytes"),
-        .none, .find, .acquire, .release, .write, .stats, .log, .verify, .inject, .scan => {
+        .none, .find, .acquire, .release, .write, .stats, .log, .verify, .inject, .scan, .interrupt => {
             try writer.writeAll(@tagName(event.operation));
         },
     }

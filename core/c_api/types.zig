@@ -184,6 +184,9 @@ pub const LogRecord = extern struct {
 /// C: memmgr_log_function
 pub const LogFunction = fn (record: *const LogRecord, user: ?*anyopaque) callconv(.c) void;
 
+/// C: memmgr_interrupt_function
+pub const InterruptFunction = fn (user: ?*anyopaque) callconv(.c) i32;
+
 /// C: memmgr_dimension_spec
 pub const DimensionSpec = extern struct {
     struct_size: u32 = @sizeOf(DimensionSpec),

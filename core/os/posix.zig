@@ -308,11 +308,8 @@ pub fn touch(placement: os.Placement, write: bool) void {
     }
 }
 
-/// What is refused may be locked in part: nothing is then.
 pub fn lock(placement: os.Placement, code: *i64) os.Error!void {
-    if (c.mlock(placement.slot.base, placement.mapped_size) == 0) return;
-    defer unlock(placement);
-    return refused(code);
+    if (c.mlock(placement.slot.base, placement.mapped_size) != 0) return refused(code);
 }
 
 pub fn unlock(placement: os.Placement) void {

@@ -22,6 +22,7 @@ const io = testing.io;
 const capabilities = @import("../c_api/capabilities.zig");
 const dimension = @import("../c_api/dimension.zig");
 const failure = @import("../c_api/failure.zig");
+const interrupt = @import("../c_api/interrupt.zig");
 const log = @import("../c_api/log.zig");
 const manager = @import("../c_api/manager.zig");
 const pool = @import("../c_api/pool.zig");
@@ -262,6 +263,7 @@ const cases = [_]Case{
     .{ .name = "memmgr_dtype_name", .run = run.dtypeName, .quiet = true },
     .{ .name = "memmgr_dtype_bits", .run = run.dtypeBits, .quiet = true },
     .{ .name = "memmgr_capabilities_get", .run = run.capabilitiesGet, .quiet = true },
+    .{ .name = "memmgr_interrupt_set", .run = run.interruptSet, .quiet = true },
     .{ .name = "memmgr_log_set", .run = run.logSet, .quiet = true },
     .{ .name = "memmgr_manager_open", .run = run.open },
     .{ .name = "memmgr_manager_open", .run = run.openPopulated },
@@ -374,6 +376,10 @@ const run = struct {
     fn capabilitiesGet(world: *World) i32 {
         var out: types.Capabilities = .{};
         return capabilities.memmgr_capabilities_get(&out, &world.err);
+    }
+
+    fn interruptSet(world: *World) i32 {
+        return interrupt.memmgr_interrupt_set(null, null, &world.err);
     }
 
     fn logSet(world: *World) i32 {

@@ -383,7 +383,8 @@ static void names(void)
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_GROW), "grow") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_VERIFY), "verify") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_SCAN), "scan") == 0);
-    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_SCAN + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_INTERRUPT), "interrupt") == 0);
+    CHECK(strcmp(memmgr_operation_name(MEMMGR_OPERATION_INTERRUPT + 1), "unknown") == 0);
     CHECK(strcmp(memmgr_operation_name(MEMMGR_NONE), "unknown") == 0);
 }
 
