@@ -35,7 +35,7 @@ ZIG = [Path(sys.executable).as_posix(), "-m", "ziglang"]
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 # What Python has to have in C, within the limited API of Python 3.10, in this order.
-OWN_SOURCES = ("numpy_api.c", "pool.c", "view.c", "module.c")
+OWN_SOURCES = ("callbacks.c", "numpy_api.c", "pool.c", "view.c", "module.c")
 
 # The core is the module's own, also in a process that has a libmemmgr.so.
 LINUX_OPTIONS = ["-s", "-Wl,-Bsymbolic"]
@@ -125,8 +125,8 @@ def make_ffi() -> cffi.FFI:
     for prototype in re.findall(r"^static ([^{]*)", DESTRUCTORS, re.MULTILINE):
         ffi.cdef(f"{prototype};")
     # The log function and the progress function that Python hands to C.
-    ffi.cdef('extern "Python" void memmgr_python_log(const memmgr_log_record *, void *);')
-    ffi.cdef('extern "Python" int32_t memmgr_python_progress(uint64_t, uint64_t, void *);')
+    ffi.cdef("void memmgr_python_log(const memmgr_log_record *, void *);")
+    ffi.cdef("int32_t memmgr_python_progress(uint64_t, uint64_t, void *);")
     ffi.cdef("int memmgr_python_extend(const char *);")
     own = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in OWN_SOURCES]
     includes = "#include <structmember.h>\n#include <memmgr.h>"

@@ -2,6 +2,8 @@
  * Python's objects. */
 
 static PyMethodDef functions[] = {
+    { "call_and_raise", call_and_raise, METH_VARARGS, NULL },
+    { "set_log_function", set_log_function, METH_O, NULL },
     { "use_numpy", use_numpy, METH_O, NULL },
     { "new_numpy_handler", new_numpy_handler, METH_VARARGS, NULL },
     { "set_numpy_handler", set_numpy_handler, METH_O, NULL },

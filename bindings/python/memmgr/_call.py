@@ -1,4 +1,5 @@
-"""The one place where C functions that can fail are called and their failures raised.
+"""The one place where C functions that can fail are called and their failures raised: what C
+reports, and what Python code raised that C called back meanwhile (callbacks.c).
 
 A `memmgr_error` is taken from the thread's spares for the length of a call, not shared by all of
 them: cffi drops the GIL in every call, and a signal handler or a log handler may call the library
@@ -15,16 +16,24 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from . import _native
 from ._errors import CLASSES, MemmgrError, WaitTimeoutError
 from ._native import ffi, lib
 
 CData: TypeAlias = Any
 Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
+# cffi's module has a place for functions and none for Python's objects: module.c adds those.
+if not lib.memmgr_python_extend(_native.__name__.encode()):
+    raise ImportError("memmgr._native could not be completed")
+
 _ERRNO_CODES = 1
 _FIRST_TURN_NS = 100_000_000
 _gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
 _BY_STATUS = {getattr(lib, f"MEMMGR_ERR_{name.upper()}"): cls for name, cls in CLASSES.items()}
+
+
+_call_and_raise = _native.call_and_raise
 
 
 class _Spare(threading.local):
@@ -45,11 +54,14 @@ def struct(name: str) -> CData:
 def call(function: Callable[..., int], *arguments: Any, paths: Sequence[Path | None] = ()) -> None:
     """Calls `function(*arguments, error)` and raises what comes back, unless it is MEMMGR_OK.
 
+    An exception of a callback is raised in its place, also where the function did what it was to
+    do: as if a signal had come right after. So whatever a call acquires has an owner before it.
+
     paths: the files the caller named, so that the exception's `filename` is one of these objects.
     """
     spares = _spare.errors
     error = spares.pop() if spares else struct("memmgr_error")
-    status = function(*arguments, error)
+    status = _call_and_raise(function, *arguments, error)
     if status:
         raise exception(error, paths)
     spares.append(error)

@@ -1,5 +1,4 @@
-"""Completes memmgr._native, where cffi puts functions and no Python objects, with what module.c
-lists, and with NumPy's C API. Has what pool.c calls when the library refuses: C has the
+"""Gives memmgr._native NumPy's C API. Has what pool.c calls when the library refuses: C has the
 `memmgr_error`, and here are the exceptions.
 """
 
@@ -16,10 +15,7 @@ except ImportError:  # NumPy 1
 from . import _native
 from ._call import exception
 from ._errors import MemmgrError
-from ._native import ffi, lib
-
-if not lib.memmgr_python_extend(_native.__name__.encode()):
-    raise ImportError("memmgr._native could not be completed")
+from ._native import ffi
 
 # Whether arrays are made in C. MEMMGR_PURE=1 has them made in Python, as with a NumPy whose C API
 # is not known: slower, and the same.

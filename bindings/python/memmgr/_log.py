@@ -1,10 +1,9 @@
 """The library's log as records of Python's `logging`, under the logger "memmgr".
 
 Every block that the pools hand out is a DEBUG record, so the library makes those only while the
-logger wants them: `follow` tells it, whenever the logger's own level is set and when a manager
-opens (the levels of loggers above it may have changed). The hook is taken off before the
-interpreter ends. What a handler raises is dropped: the call that caused the record has nobody to
-raise it to.
+logger wants them. An `Exception` of a handler is reported where `logging` reports its own, for the
+call that caused the record did what it was to do; KeyboardInterrupt and SystemExit are raised by
+that call. The hook is taken off before the interpreter ends.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
-from typing import Any
 
-from ._call import CData, call, text
+from . import _native
+from ._call import call, text
 from ._errors import InvalidArgumentError
 from ._native import ffi, lib
 
@@ -31,31 +30,35 @@ logger = logging.getLogger("memmgr")
 logger.addHandler(logging.NullHandler())
 logger.__class__ = _Logger
 
+_HOOK = ffi.addressof(lib, "memmgr_python_log")
+_reporter = logging.Handler()
 
-def _dropped(_kind: Any, _value: Any, _traceback: Any) -> None:
-    """Takes the place of cffi's own report on stderr."""
 
-
-@ffi.def_extern(onerror=_dropped)  # type: ignore[untyped-decorator]
-def memmgr_python_log(record: CData, _user: CData) -> None:
-    """One record: its numbers are in the attribute `memmgr`, a dict."""
-    level = record.level
-    if not logger.isEnabledFor(level):
-        return
-    none = record.dimension == lib.MEMMGR_NONE
-    detail = {
-        "operation": text(lib.memmgr_operation_name(record.operation)),
-        "dimension": None if none else record.dimension,
-        "bytes": record.bytes,
-        "allocated": record.allocated,
-        "limit": record.limit,
-        "threshold": record.threshold_percent,
-    }
-    logger.log(level, "%s", text(record.message), extra={"memmgr": detail})
+def _record(message: str, level: int, *numbers: int) -> None:
+    """One record, from C: its numbers are in the attribute `memmgr`, a dict."""
+    operation, dimension, size, allocated, limit, threshold = numbers
+    try:
+        if not logger.isEnabledFor(level):
+            return
+        detail = {
+            "operation": text(lib.memmgr_operation_name(operation)),
+            "dimension": None if dimension == lib.MEMMGR_NONE else dimension,
+            "bytes": size,
+            "allocated": allocated,
+            "limit": limit,
+            "threshold": threshold,
+        }
+        logger.log(level, "%s", message, extra={"memmgr": detail})
+    except Exception:  # noqa: BLE001 - nobody is to know of it but who reads reports
+        with contextlib.suppress(Exception):
+            _reporter.handleError(
+                logging.LogRecord(logger.name, level, __file__, 0, "%s", (message,), None)
+            )
 
 
 def install() -> None:
     """Sets the process's log function, until the interpreter ends."""
+    _native.set_log_function(_record)
     _Logger.installed = True
     follow()
     atexit.register(_uninstall)
@@ -68,7 +71,7 @@ def follow() -> None:
     level = min(max(logger.getEffectiveLevel(), lib.MEMMGR_LOG_DEBUG), lib.MEMMGR_LOG_INFO)
     # Refused within the log function: the next manager that opens asks again.
     with contextlib.suppress(InvalidArgumentError):
-        call(lib.memmgr_log_set, level, lib.memmgr_python_log, ffi.NULL)
+        call(lib.memmgr_log_set, level, _HOOK, ffi.NULL)
 
 
 def _uninstall() -> None:

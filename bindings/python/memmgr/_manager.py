@@ -162,19 +162,25 @@ class Manager(Pools, Mapping[str, Dimension]):
                     c.capacity = parse_size(spec.capacity, f"capacity of {whose}")
             options.dimensions, options.dimension_count = c_specs, len(specs)
         follow()
-        handle_out = ffi.new("memmgr_manager **")
-        call(lib.memmgr_manager_open, options, handle_out)
-        self._handle = handle_out[0]
-        self._closed = False
         self._holders = Holders() if track_views else None
         self._caches = [Cache() for _ in range(options.dimension_count)]
         # Both ways: names by index, and indices by name.
         self._names: list[str] = []
-        c_stats = struct("memmgr_dimension_stats")
-        for index in range(options.dimension_count):
-            call(lib.memmgr_dimension_stats_get, self._handle, index, c_stats)
-            self._names.append(text(c_stats.name))
+        handle_out = ffi.new("memmgr_manager **")
+        try:
+            call(lib.memmgr_manager_open, options, handle_out)
+            self._handle = handle_out[0]
+            c_stats = struct("memmgr_dimension_stats")
+            for index in range(options.dimension_count):
+                call(lib.memmgr_dimension_stats_get, self._handle, index, c_stats)
+                self._names.append(text(c_stats.name))
+        except BaseException:
+            # It may be open: a signal came, or a handler of the log raised one's exception.
+            if handle_out[0] != ffi.NULL:
+                lib.memmgr_manager_close(handle_out[0], lib.MEMMGR_ON_VIEWS_DEFER, 0, ffi.NULL)
+            raise
         self._indices = {name: index for index, name in enumerate(self._names)}
+        self._closed = False
 
     @classmethod
     def from_config(cls, config: Path | Mapping[str, Any]) -> Manager:
