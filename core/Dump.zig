@@ -10,6 +10,7 @@ const Generation = @import("Generation.zig");
 const Manager = @import("Manager.zig");
 const Pool = @import("Pool.zig");
 const dtypes = @import("dtype.zig");
+const escape = @import("escape.zig");
 
 const Json = std.json.Stringify;
 const Failure = std.Io.Writer.Error;
@@ -59,6 +60,24 @@ const Dump = struct {
     noinline fn field(dump: *Dump, name: []const u8, value: anytype) void {
         dump.json.objectField(name) catch unreachable;
         dump.json.write(value) catch unreachable;
+    }
+
+    /// Text that need not be UTF-8. JSON has escapes of its own for what is a character.
+    noinline fn text(dump: *Dump, name: []const u8, value: []const u8) void {
+        const writer = dump.json.writer;
+        dump.json.objectField(name) catch unreachable;
+        dump.json.beginWriteRaw() catch unreachable;
+        writer.writeByte('"') catch unreachable;
+        var buffer: escape.Buffer = undefined;
+        var rest = value;
+        while (rest.len > 0) {
+            const piece = escape.next(rest, &buffer);
+            const chars = if (piece.is_character) rest[0..piece.len] else piece.shown;
+            Json.encodeJsonStringChars(chars, dump.json.options, writer) catch unreachable;
+            rest = rest[piece.len..];
+        }
+        writer.writeByte('"') catch unreachable;
+        dump.json.endWriteRaw();
     }
 
     noinline fn open(dump: *Dump, name: []const u8) void {
@@ -123,7 +142,7 @@ const Dump = struct {
 
     fn writeDimension(dump: *Dump, dimension: *Dimension, stats: Dimension.Stats) void {
         dump.json.beginObject() catch unreachable;
-        dump.field("name", dimension.name());
+        dump.text("name", dimension.name());
         dump.field("state", stats.state.name());
         dump.field("address", stats.address);
         dump.field("capacity", stats.capacity);
@@ -149,7 +168,7 @@ const Dump = struct {
         dump.field("huge_pages", generation.options.huge_pages);
         dump.field("format", @tagName(generation.format));
         dump.open("file");
-        dump.field("name", generation.path);
+        dump.text("name", generation.path);
         dump.field("size", generation.size);
         dump.field("device", generation.identity.device);
         dump.field("inode", generation.identity.inode);
@@ -159,7 +178,7 @@ const Dump = struct {
         dump.json.beginArray() catch unreachable;
         for (generation.layers.items) |*layer| {
             dump.json.beginObject() catch unreachable;
-            dump.field("name", layer.name);
+            dump.text("name", layer.name);
             dump.field("dtype", dtypes.name(layer.dtype));
             dump.field("order", @tagName(layer.order));
             dump.field("shape", layer.shape);

@@ -69,6 +69,7 @@ test {
     _ = os;
     _ = threads;
     _ = @import("Dump.zig");
+    _ = @import("escape.zig");
     _ = @import("libmemmgr.zig");
     _ = @import("pool/size_classes.zig");
     _ = @import("scan/Best.zig");

@@ -269,11 +269,13 @@ typedef struct memmgr_error {
     /* Where in the file, for MEMMGR_ERR_FORMAT and MEMMGR_ERR_FAULTED: of the latter the first byte
      * that could not be read. */
     uint64_t offset;
-    /* Each "" where there is none. */
+    /* Each "" where there is none. A layer's name with a NUL inside is escaped. */
     char dimension_name[MEMMGR_DIMENSION_NAME_SIZE];
     char layer_name[MEMMGR_LAYER_NAME_SIZE];
     char file_name[MEMMGR_FILE_NAME_SIZE];
-    /* One sentence in lower case without a full stop, all of the above that matters in it. */
+    /* One sentence in lower case without a full stop, all of the above that matters in it. It is
+     * one line of UTF-8: in names, what is not printable is escaped (\x1b), and of a name that is
+     * too long the middle is left out. */
     char message[MEMMGR_MESSAGE_SIZE];
 } memmgr_error;
 
@@ -1060,7 +1062,8 @@ MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dim
                                            memmgr_memory *memory_out, memmgr_error *error);
 
 /* Writes the manager's whole state as one JSON object, the same in every language: budget,
- * memory, and per dimension state, file, views and layers.
+ * memory, and per dimension state, file, views and layers. Of a name that is not UTF-8, the bytes
+ * that are not are escaped (\xff).
  * buffer: NULL with a capacity of 0 to learn the length. length_out: bytes without the NUL, also
  * if the buffer is too small, which is INVALID_ARGUMENT; what a small buffer holds is no JSON.
  * NULL if the length is not wanted.

@@ -1,11 +1,14 @@
 //! A failure in words: the one place where core's details become a memmgr_error.
 //!
 //! The sentence is: which dimension and layer; what could not be done, to which file; why; the
-//! numbers that belong to the status; the system's own words and code.
+//! numbers that belong to the status; the system's own words and code. Names may come from files:
+//! they are escaped, and the long ones shortened, so that the reason and the numbers are always
+//! there.
 
 const std = @import("std");
 const os = @import("../os.zig");
 const Detail = @import("../Detail.zig");
+const escape = @import("../escape.zig");
 const sized = @import("sized.zig");
 const types = @import("types.zig");
 
@@ -27,29 +30,66 @@ pub fn write(out: *types.Error, status: types.Status, detail: *const Detail) voi
         .limit_kind = @backingInt(detail.limit_kind),
     };
     sized.writeText(&value.dimension_name, detail.dimension_name);
-    sized.writeText(&value.layer_name, detail.layer_name);
+    writeLayerName(&value.layer_name, detail.layer_name);
     sized.writePath(&value.file_name, detail.file_name);
-    // What does not fit is cut; the numbers stand in fields of their own.
-    var buffer: [types.message_size]u8 = undefined;
-    var writer: std.Io.Writer = .fixed(&buffer);
-    writeSentence(&writer, status, detail) catch {};
-    sized.writeText(&value.message, writer.buffered());
+    writeMessage(&value.message, status, detail);
     sized.write(types.Error, out, value);
 }
 
-fn writeSentence(
+/// As it is, or escaped if the field could not hold the rest of it.
+fn writeLayerName(field: []u8, name: []const u8) void {
+    if (std.mem.findScalar(u8, name, 0) == null) return sized.writeText(field, name);
+    var writer: std.Io.Writer = .fixed(field[0 .. field.len - 1]);
+    escape.writeWithin(&writer, name, field.len - 1) catch {};
+    @memset(field[writer.end..], 0);
+}
+
+fn writeMessage(message: []u8, status: types.Status, detail: *const Detail) void {
+    // Why comes first, so that the names get what room it leaves. It always fits: reasons are
+    // static, and the system's words are cut.
+    var buffer: [types.message_size]u8 = undefined;
+    var reason: std.Io.Writer = .fixed(buffer[0 .. message.len - 1]);
+    writeReason(&reason, status, detail) catch {};
+    var writer: std.Io.Writer = .fixed(message[0 .. message.len - 1]);
+    writeSubject(&writer, detail, message.len - 1 - reason.end) catch {};
+    writer.writeAll(reason.buffered()) catch {};
+    @memset(message[writer.end..], 0);
+}
+
+/// What could not be done, in at most `room` bytes.
+fn writeSubject(
+    writer: *std.Io.Writer,
+    detail: *const Detail,
+    room: usize,
+) std.Io.Writer.Error!void {
+    const task = verb(detail);
+    const words = " layer ''".len + ": cannot ".len + task.len + " ''".len;
+    try escape.writeWithin(writer, detail.dimension_name, room -| words);
+    if (detail.layer_name.len > 0) {
+        if (writer.end > 0) try writer.writeAll(" ");
+        try writer.writeAll("layer '");
+        const left = room -| words -| writer.end;
+        // The file's name needs some of it.
+        try escape.writeWithin(writer, detail.layer_name, if (detail.file_name.len > 0)
+            left / 2
+        else
+            left);
+        try writer.writeAll("'");
+    }
+    if (writer.end > 0) try writer.writeAll(": ");
+    try writer.print("cannot {s}", .{task});
+    if (detail.file_name.len > 0) {
+        try writer.writeAll(" '");
+        try escape.writeWithin(writer, detail.file_name, room -| writer.end -| 1);
+        try writer.writeAll("'");
+    }
+}
+
+fn writeReason(
     writer: *std.Io.Writer,
     status: types.Status,
     detail: *const Detail,
 ) std.Io.Writer.Error!void {
-    try writer.writeAll(detail.dimension_name);
-    if (detail.layer_name.len > 0) {
-        if (detail.dimension_name.len > 0) try writer.writeAll(" ");
-        try writer.print("layer '{s}'", .{detail.layer_name});
-    }
-    if (writer.end > 0) try writer.writeAll(": ");
-    try writer.print("cannot {s}", .{verb(detail.operation)});
-    if (detail.file_name.len > 0) try writer.print(" '{s}'", .{detail.file_name});
     try writer.print(": {s}", .{detail.reason});
     const system_limit = systemLimit(detail.limit_kind);
     if (system_limit) |limit| try writer.print(": {s} is reached", .{limit});
@@ -91,10 +131,9 @@ fn writeSentence(
     }
     if (detail.code != 0) {
         var buffer: [256]u8 = undefined;
-        try writer.print(": {s} (system error {d})", .{
-            os.describe(detail.code, &buffer),
-            detail.code,
-        });
+        try writer.writeAll(": ");
+        try escape.write(writer, os.describe(detail.code, &buffer));
+        try writer.print(" (system error {d})", .{detail.code});
     }
 }
 
@@ -128,12 +167,16 @@ fn systemLimit(kind: os.Limit.Kind) ?[]const u8 {
     };
 }
 
-fn verb(operation: Detail.Operation) []const u8 {
-    return switch (operation) {
+fn verb(detail: *const Detail) []const u8 {
+    return switch (detail.operation) {
         .none => "do it",
         .open => "open the manager",
         .close => "close the manager",
-        .find => "find it",
+        // What has a name is named before.
+        .find => if (detail.dimension == Detail.none or detail.layer_name.len > 0)
+            "find it"
+        else
+            "find a layer",
         .load => "load",
         .reload => "reload",
         .unload => "unload",
@@ -226,7 +269,81 @@ test "R9.1 error_text: bounds and layers" {
     );
 }
 
-test "error_text: a message that is too long is cut, and ends with NUL" {
+test "error_text: what is loaded from where nothing is has no layer to find" {
+    try expectMessage("a: cannot find a layer: no file is loaded", .not_loaded, .{
+        .operation = .find,
+        .dimension = 0,
+        .dimension_name = "a",
+        .reason = "no file is loaded",
+    });
+    try expectMessage("a: cannot find it: no dimension has this name", .unknown_dimension, .{
+        .operation = .find,
+        .dimension_name = "a",
+        .reason = "no dimension has this name",
+    });
+}
+
+test "error_text: names are seen and not obeyed" {
+    try expectMessage(
+        "D\\n layer 'a\\x00b': cannot load '\\x1b[31mcaf\\xe9.npy': bad: at byte 7",
+        .format,
+        .{
+            .operation = .load,
+            .dimension_name = "D\n",
+            .layer_name = "a\x00b",
+            .file_name = "\x1b[31mcaf\xe9.npy",
+            .reason = "bad",
+            .offset = 7,
+        },
+    );
+    var out: types.Error = .{};
+    write(&out, .format, &.{ .layer_name = "a\x00b", .file_name = "caf\xe9" });
+    try std.testing.expectEqualStrings("a\\x00b", std.mem.sliceTo(&out.layer_name, 0));
+    try std.testing.expectEqualStrings("caf\xe9", std.mem.sliceTo(&out.file_name, 0));
+}
+
+test "error_text: the reason and the numbers are there however long the names are" {
+    const names = [_][4095]u8{ @splat('x'), @splat('/'), @splat(0), @splat(0xff), @splat('\n') };
+    for (names) |name| for ([_]usize{ 1, 63, 255, 1000, 1023, 1024, 4095 }) |length| {
+        var out: types.Error = .{};
+        write(&out, .limit_exceeded, &.{
+            .operation = .deallocate,
+            .dimension_name = name[0..@min(length, 63)],
+            .layer_name = name[0..@min(length, 255)],
+            .file_name = name[0..length],
+            .reason = "the limit is reached",
+            .requested = std.math.maxInt(u64),
+            .used = 1,
+            .limit = std.math.maxInt(u64),
+            .code = 2,
+        });
+        const message = std.mem.sliceTo(&out.message, 0);
+        try std.testing.expect(message.len < types.message_size);
+        const end = std.mem.find(u8, message, ": the limit is reached: requested " ++
+            "18446744073709551615 bytes, used 1, limit 18446744073709551615: ").?;
+        try std.testing.expect(std.mem.endsWith(u8, message, " (system error 2)"));
+        try std.testing.expect(std.mem.find(u8, message[0..end], ": cannot deallocate '") != null);
+        try std.testing.expect(std.unicode.utf8ValidateSlice(message));
+        // No room is left over where something was left out.
+        if (length > 1023) try std.testing.expect(message.len > types.message_size - 16);
+    };
+}
+
+test "error_text: of a long path both ends are there" {
+    var out: types.Error = .{};
+    const deep: [1000]u8 = @splat('d');
+    write(&out, .limit_exceeded, &.{
+        .operation = .load,
+        .file_name = "/data/" ++ deep ++ "/words.npy",
+        .reason = "r",
+    });
+    const message = std.mem.sliceTo(&out.message, 0);
+    try std.testing.expect(std.mem.startsWith(u8, message, "cannot load '/data/ddd"));
+    try std.testing.expect(std.mem.find(u8, message, "ddd...ddd") != null);
+    try std.testing.expect(std.mem.find(u8, message, "ddd/words.npy': r: requested 0") != null);
+}
+
+test "error_text: a file name that is too long is cut at its front, and ends with NUL" {
     var out: types.Error = .{};
     const long: [5000]u8 = @splat('x');
     write(&out, .file_access, &.{ .file_name = &long, .reason = "r" });

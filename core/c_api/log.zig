@@ -6,6 +6,7 @@ const Lock = @import("../Lock.zig");
 const Log = @import("../Log.zig");
 const Managers = @import("../Managers.zig");
 const Call = @import("Call.zig");
+const escape = @import("../escape.zig");
 const fork = @import("../fork.zig");
 const types = @import("types.zig");
 const writeNumber = @import("error_text.zig").writeNumber;
@@ -86,7 +87,10 @@ fn hear(event: Log.Event) void {
 }
 
 fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!void {
-    if (event.dimension_name.len > 0) try writer.print("{s}: ", .{event.dimension_name});
+    if (event.dimension_name.len > 0) {
+        try escape.write(writer, event.dimension_name);
+        try writer.writeAll(": ");
+    }
     switch (event.operation) {
         .open => try writeNumber(writer, "opened, ", event.bytes, " bytes charged"),
         .close => try writer.writeAll("closed"),
@@ -121,7 +125,12 @@ fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!v
         },
     }
     const preposition = if (event.operation == .save) "to" else "of";
-    if (event.file_name.len > 0) try writer.print(" {s} '{s}'", .{ preposition, event.file_name });
+    if (event.file_name.len > 0) {
+        try writer.print(" {s} '", .{preposition});
+        const numbers = "' (allocated  of  bytes)".len + 2 * 20;
+        try escape.writeWithin(writer, event.file_name, writer.unusedCapacityLen() -| numbers);
+        try writer.writeAll("'");
+    }
     try writeNumber(writer, " (allocated ", event.allocated, " of ");
     try writeNumber(writer, "", event.limit, " bytes)");
 }

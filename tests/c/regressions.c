@@ -516,6 +516,64 @@ static void file_in_memory_is_free(void)
     close_manager(manager);
 }
 
+/* Words ----------------------------------------------------------------------------------- */
+
+static int ends_with(const char *text, const char *end)
+{
+    const size_t size = strlen(text), end_size = strlen(end);
+    return size >= end_size && strcmp(text + size - end_size, end) == 0;
+}
+
+/* Names come from files: what a terminal would obey is seen, and the reason follows. */
+static void names_in_messages_are_escaped(void)
+{
+    const char *header = "{\"a\\u0000\\u001b[31m\":"
+                         "{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}";
+    memmgr_manager *manager = open_manager(1, machine.page_size);
+    const char *path = file_safetensors("nul.safetensors", strlen(header), header, 8);
+    FAILS(FORMAT, memmgr_dimension_load(manager, 0, path, NULL, &error));
+    CHECK(strstr(error.message, "D01 layer 'a\\x00\\x1b[31m': cannot load '") == error.message);
+    CHECK(strstr(error.message, ".safetensors': layer's name has a NUL inside: at byte ") != NULL);
+    CHECK(strcmp(error.layer_name, "a\\x00\\x1b[31m") == 0);
+    path = "no\nsuch\x1b\x7f\xe2\x80\xae";
+    FAILS(FILE_ACCESS, memmgr_dimension_load(manager, 0, path, NULL, &error));
+    CHECK(strstr(error.message, "'no\\nsuch\\x1b\\x7f\\u202e'") != NULL);
+    CHECK(strcmp(error.file_name, path) == 0);
+    close_manager(manager);
+}
+
+/* Of a path that is too long for the message the middle is left out, and nothing else. */
+static void long_path_leaves_room_for_the_reason(void)
+{
+    static char path[MEMMGR_FILE_NAME_SIZE];
+    char end[64];
+    memmgr_manager *manager = open_manager(1, machine.page_size);
+    memset(path, 'x', 4000);
+    memcpy(path, "first/", 6);
+    strcpy(path + 4000, "/last.npy");
+    FAILS(FILE_ACCESS, memmgr_dimension_load(manager, 0, path, NULL, &error));
+    CHECK(strstr(error.message, "D01: cannot load 'first/xxx") == error.message);
+    CHECK(strstr(error.message, "xxx...xxx") != NULL);
+    CHECK(strstr(error.message, "xxx/last.npy': cannot open the file: ") != NULL);
+    snprintf(end, sizeof end, " (system error %ld)", (long)error.system_code);
+    CHECK(ends_with(error.message, end));
+    CHECK(strcmp(error.file_name, path) == 0);
+    close_manager(manager);
+}
+
+#if !defined _WIN32 && !defined __APPLE__
+/* A name is text in a dump, whatever its bytes are. */
+static void dumped_name_is_text(void)
+{
+    static char dump[1 << 16];
+    memmgr_manager *manager = open_manager(1, machine.page_size);
+    load(manager, 0, file_fill("caf\xe9 \x1b\"\xc3\xa9", 1, 8), MEMMGR_MODE_READ);
+    OK(memmgr_dump_json(manager, dump, sizeof dump, NULL, &error));
+    CHECK(strstr(dump, "/caf\\\\xe9 \\u001b\\\"\xc3\xa9\",\"size\":8") != NULL);
+    close_manager(manager);
+}
+#endif
+
 int main(void)
 {
     OK(memmgr_capabilities_get(&machine, &error));
@@ -531,5 +589,10 @@ int main(void)
     RUN(mapped_file_is_renamed_away);
     RUN(mapped_file_is_replaced_and_deleted);
     RUN(file_in_memory_is_free);
+    RUN(names_in_messages_are_escaped);
+    RUN(long_path_leaves_room_for_the_reason);
+#if !defined _WIN32 && !defined __APPLE__
+    RUN(dumped_name_is_text);
+#endif
     return test_end();
 }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import errno
+import os
 import pickle
 import re
+import sys
 from pathlib import Path
 
 import memmgr
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from memmgr._errors import CLASSES
 
-from .conftest import Files, Unchanged
+from .conftest import CAPACITY, Files, Unchanged
 
 HEADER = Path(__file__).parents[2] / "include" / "memmgr.h"
 DETAIL = {
@@ -190,3 +192,37 @@ def test_names_are_seen_and_not_obeyed(files: Files) -> None:
         assert dimension.holders() == []
     found = memmgr.Verification(frozenset(["corrupt"]), 1, None, None, 1, 0, (layer,))  # type: ignore[arg-type]
     assert str(found) == r"corrupt (\x1b]0;owned\x07)"
+
+
+def test_reason_is_there_however_the_names_are(manager: memmgr.Manager, files: Files) -> None:
+    header = {"a\0\x1bb": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}
+    nul = files.safetensors_header(header, bytes(8))
+    with pytest.raises(memmgr.FormatError) as caught:
+        manager.load(0, nul)
+    assert "layer's name has a NUL inside: at byte " in str(caught.value)
+    assert caught.value.layer == r"a\x00\x1bb"
+    large = os.path.join(files.folder, *["."] * 600, "large.npy")
+    np.save(files.folder / "large.npy", np.zeros(CAPACITY))
+    with pytest.raises(memmgr.LimitExceededError) as refused:
+        manager.load(0, large)
+    message = str(refused.value)
+    assert re.search(
+        r"\./\.\.\..*large\.npy': .*: requested \d+ bytes, used 0, limit \d+$", message
+    )
+    assert len(message) < 1024
+    assert refused.value.filename is large
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are Unicode there")
+def test_name_that_is_not_text_is_text_in_words(manager: memmgr.Manager, files: Files) -> None:
+    path = os.fsencode(files.npy(np.zeros(8))).replace(b"array", b"caf\xe9")
+    os.rename(files.folder / "array.npy", path)
+    dimension = manager.load(0, path)
+    shown = os.path.join(files.folder, r"caf\xe9.npy")
+    assert manager.dump()["dimensions"][0]["loaded"]["file"]["name"] == shown
+    with pytest.raises(memmgr.AlreadyLoadedError) as caught:
+        manager.load(0, path)
+    assert f"'{shown}'" in str(caught.value)
+    assert caught.value.filename is path
+    str(caught.value).encode()
+    assert os.fsencode(dimension.path or "") == path
