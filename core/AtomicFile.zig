@@ -255,7 +255,7 @@ test "a folder, and what is mapped here, keep their names" {
     var entry: MappedFiles.Entry = .{};
     var code: i64 = 0;
     const identity = try os.identifyPath(file.path, .itself, &code);
-    try MappedFiles.add(&entry, identity, .{ .dimension = 1, .dimension_name = "D02" });
+    try MappedFiles.add(&entry, identity, .{ .dimension = 1, .dimension_name = "D02" }, null);
     try testing.expectError(error.AlreadyLoaded, save(file.path, "new", &detail));
     try testing.expectEqualStrings("D02", detail.dimension_name);
     MappedFiles.remove(&entry);

@@ -702,9 +702,10 @@ fn completeLoad(
 ) Error!void {
     const generation = &dimension.generations[slot];
     const place = dimension.slots[slot];
-    // The file of one that could not be read may be whole again.
-    const faulted = previous != null and dimension.guards[~slot].markOf(previous.?.number) != null;
-    const other = if (faulted) null else previous;
+    const replaced: ?Generation.Previous = if (previous) |old| .{
+        .generation = old,
+        .faulted = dimension.guards[~slot].markOf(old.number) != null,
+    } else null;
     const guard = if (dimension.shared.guarded) &dimension.guards[slot] else null;
     if (guard) |slot_guard| {
         slot_guard.enlist(&dimension.gate, slot);
@@ -712,7 +713,7 @@ fn completeLoad(
     }
     const region = if (slot == 0) &dimension.populated else null;
     const capacity = dimension.capacity;
-    generation.load(place, capacity, path, options, other, region, guard, detail) catch |err| {
+    generation.load(place, capacity, path, options, replaced, region, guard, detail) catch |err| {
         return dimension.abandonLoad(slot, err);
     };
 

@@ -76,6 +76,13 @@ pub fn isFree(generation: *const Generation) bool {
     return generation.number == 0;
 }
 
+/// What a reload replaces. It keeps its place until then.
+pub const Previous = struct {
+    generation: *const Generation,
+    /// A page of it could not be read, so that the same file may be whole again.
+    faulted: bool,
+};
+
 /// Loads `path` into an empty slot. `generation` stays where it is from now on. The caller has
 /// claimed it by giving it its number, and makes it free again if this fails: others look at
 /// number, `writing` and `retiring` meanwhile. `region`: what was populated in the slot at open, which
@@ -87,7 +94,7 @@ pub fn load(
     capacity: u64,
     path: [:0]const u8,
     options: Options,
-    previous: ?*const Generation,
+    previous: ?Previous,
     region: ?*?os.Placement,
     guard: ?*Guard,
     detail: *Detail,
@@ -101,14 +108,15 @@ pub fn load(
     defer os.close(file);
     const identity = try identify(file, detail);
     try checkSize(identity, capacity, detail);
-    if (previous) |old| {
+    if (previous) |replaced| if (!replaced.faulted) {
+        const old = replaced.generation;
         const same = old.identity.device == identity.device and
             old.identity.inode == identity.inode;
         if (same and old.options.mode != .ram and options.mode != .ram) {
             return detail.fail(error.AlreadyLoaded, "the same file is loaded already: " ++
                 "put the new version into a new file, or use mode ram");
         }
-    }
+    };
 
     generation.path = os.heap.dupeSentinel(u8, path, 0) catch {
         return detail.refused(path.len + 1, "cannot allocate memory for the file's name");
@@ -119,11 +127,16 @@ pub fn load(
     errdefer table.layers.deinit(os.heap);
 
     if (options.mode.sharing()) |sharing| {
+        // Nobody writes to a faulted version any more, and its readers see what it shows.
+        const overlooked = if (previous) |replaced|
+            if (replaced.faulted) &replaced.generation.mapped_file else null
+        else
+            null;
         MappedFiles.add(&generation.mapped_file, identity, .{
             .writable = sharing == .shared_write,
             .dimension = generation.dimension,
             .dimension_name = generation.dimension_name,
-        }) catch {
+        }, overlooked) catch {
             return detail.fail(error.AlreadyLoaded, "the file is mapped by this process " ++
                 "already, and one of the two mappings is writable");
         };

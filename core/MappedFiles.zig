@@ -42,14 +42,21 @@ pub fn onFork(stage: os.ForkStage) void {
     }
 }
 
-/// Lists a file, unless it is listed already and one of the two is writable.
-pub fn add(entry: *Entry, identity: os.Identity, mapper: Mapper) error{AlreadyMapped}!void {
+/// Lists a file, unless it is listed already and one of the two is writable. `overlooked`: an entry
+/// that does not count, because what it stands for is about to go.
+pub fn add(
+    entry: *Entry,
+    identity: os.Identity,
+    mapper: Mapper,
+    overlooked: ?*const Entry,
+) error{AlreadyMapped}!void {
     lock.lock();
     defer lock.unlock();
     const bucket = bucketOf(identity.device, identity.inode);
     var other = bucket.*;
     while (other) |listed| : (other = listed.next) {
         if (listed.device != identity.device or listed.inode != identity.inode) continue;
+        if (listed == overlooked) continue;
         if (listed.mapper.writable or mapper.writable) return error.AlreadyMapped;
     }
     entry.* = .{
@@ -100,16 +107,21 @@ test "MappedFiles: two readers may share a file, a writer may not" {
     var first: Entry = .{};
     var second: Entry = .{};
     const writable: Mapper = .{ .writable = true };
-    try add(&first, identity, .{});
-    try add(&second, identity, .{});
+    try add(&first, identity, .{}, null);
+    try add(&second, identity, .{}, null);
     var writer: Entry = .{};
-    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable));
+    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable, null));
     remove(&first);
-    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable));
+    try std.testing.expectError(error.AlreadyMapped, add(&writer, identity, writable, null));
     remove(&second);
-    try add(&writer, identity, writable);
-    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, .{}));
-    try add(&first, .{ .device = 8, .inode = 4711 }, .{});
+    try add(&writer, identity, writable, null);
+    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, .{}, null));
+    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, writable, null));
+    // One that is about to go does not count, but others do.
+    try add(&second, identity, writable, &writer);
+    try std.testing.expectError(error.AlreadyMapped, add(&first, identity, .{}, &writer));
+    remove(&second);
+    try add(&first, .{ .device = 8, .inode = 4711 }, .{}, null);
     remove(&first);
     remove(&writer);
 }
@@ -119,7 +131,7 @@ test "R9.1 MappedFiles: who maps a file is told by name, until nobody does" {
     var entry: Entry = .{};
     var detail: Detail = .{};
     try checkUnmapped(identity, &detail);
-    try add(&entry, identity, .{ .dimension = 3, .dimension_name = "D04" });
+    try add(&entry, identity, .{ .dimension = 3, .dimension_name = "D04" }, null);
     try std.testing.expectError(error.AlreadyLoaded, checkUnmapped(identity, &detail));
     try std.testing.expectEqual(3, detail.dimension);
     try std.testing.expectEqualStrings("D04", detail.dimension_name);

@@ -636,6 +636,9 @@ MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const ch
 /* Loads a file into a dimension that holds none. The file's descriptor is closed again before it
  * returns. The file must be a regular one of 1 byte to the dimension's capacity. One that is
  * mapped by this process already is refused if either of the two is MEMMGR_MODE_READ_WRITE.
+ * On POSIX systems that close drops the record locks (fcntl, F_SETLK) that this process holds on the
+ * file, as every close of it does; so do a reload, memmgr_dimension_would_fit and
+ * memmgr_dimension_verify. Locks of an open file description (F_OFD_SETLK, flock) stay.
  * options: NULL for all defaults.
  * Threads: any; loads of different dimensions go on in parallel.
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, ALREADY_LOADED, LIMIT_EXCEEDED

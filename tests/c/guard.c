@@ -147,6 +147,39 @@ static void r7_1_faulted_until_reload(void)
     }
 }
 
+#ifndef _WIN32
+/* A reload takes the file that faulted, once it is whole, in every mode and with views held. */
+static void same_file_again(void)
+{
+    uint32_t mode, next;
+    for (mode = MEMMGR_MODE_READ; mode <= MEMMGR_MODE_COPY; mode++) {
+        for (next = MEMMGR_MODE_READ; next <= MEMMGR_MODE_RAM; next++) {
+            memmgr_load_options options = MEMMGR_LOAD_OPTIONS_INIT;
+            memmgr_view held, fresh;
+            options.mode = next;
+            path = ones(4 * page);
+            load(1, mode);
+            held = acquire(1);
+            EQUAL(0, fault_at(path, held.data, 2 * page));
+            EQUAL(MEMMGR_STATE_FAULTED, state_of(1));
+            CHECK(truncate(path, (off_t)(4 * page)) == 0);
+            OK(memmgr_dimension_reload(manager, 1, path, &options, &error));
+            EQUAL(MEMMGR_STATE_LOADED, state_of(1));
+            fresh = acquire(1);
+            CHECK(bytes_are(fresh.data, 0, 2 * page, 1));
+            /* Another dimension is kept away from a writable mapping as before. */
+            options.mode = MEMMGR_MODE_READ_WRITE;
+            if (next != MEMMGR_MODE_RAM) {
+                FAILS(ALREADY_LOADED, memmgr_dimension_load(manager, 2, path, &options, &error));
+            }
+            OK(memmgr_view_release(manager, &fresh, &error));
+            OK(memmgr_view_release(manager, &held, &error));
+            OK(memmgr_dimension_unload(manager, 1, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+        }
+    }
+}
+#endif
+
 /* R7.1: a writer is told when he ends, and it has ended. */
 static void r7_1_writer(void)
 {
@@ -861,6 +894,9 @@ int main(void)
     test.set_up = set_up;
     test.tear_down = tear_down;
     RUN(r7_1_faulted_until_reload);
+#ifndef _WIN32
+    RUN(same_file_again);
+#endif
     RUN(r7_1_writer);
     RUN(r9_1_layer);
     RUN(several_managers);
