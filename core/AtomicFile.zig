@@ -31,6 +31,10 @@ pub fn create(path: [:0]const u8, detail: *Detail) Detail.Error!AtomicFile {
     if (old) |identity| {
         try checkReplaceable(identity, detail);
         try MappedFiles.checkUnmapped(identity, detail);
+        os.checkWritable(path, &detail.code) catch {
+            return detail.fileRefused(0, "is write-protected, and is not replaced: make it " ++
+                "writable, or save under another name");
+        };
     }
     const temporary = try reserveName(path, detail);
     errdefer os.heap.free(temporary);
@@ -123,14 +127,19 @@ pub fn finish(atomic: *AtomicFile, detail: *Detail) Detail.Error!void {
     atomic.state = .closed;
 }
 
-/// After `finish`: gives it the name, on the disk too. If this fails at its last step, when the
-/// folder is made durable, the new version stands there already.
+/// After `finish`: gives it the name.
 pub fn publish(atomic: *AtomicFile, detail: *Detail) Detail.Error!void {
     detail.file_name = atomic.path;
     os.rename(atomic.temporary, atomic.path, &detail.code) catch {
         return detail.fileRefused(0, "cannot rename the new file");
     };
     atomic.state = .published;
+}
+
+/// After `publish`: the name is on the disk too. If this fails, the new version stands there
+/// nonetheless.
+pub fn settle(atomic: *const AtomicFile, detail: *Detail) Detail.Error!void {
+    detail.file_name = atomic.path;
     os.syncFolder(atomic.path, &detail.code) catch {
         return detail.fileRefused(0, "the new file is in place, but its folder cannot be " ++
             "brought to the disk");
@@ -163,14 +172,70 @@ fn checkReplaceable(identity: os.Identity, detail: *Detail) Detail.Error!void {
     }
 }
 
+/// How two names of files stand to each other.
+pub const Relation = enum {
+    /// They name one file, however they are spelled.
+    same,
+    /// Both are in one folder, which may yet take them for one name: many systems have folders that
+    /// make no difference between `A` and `a`. If so, a file with the one name is found by the
+    /// other.
+    one_folder,
+    apart,
+};
+
+pub fn relate(first: [:0]const u8, second: [:0]const u8, detail: *Detail) Detail.Error!Relation {
+    const folder = try identifyFolder(first, detail) orelse return .apart;
+    const other = try identifyFolder(second, detail) orelse return .apart;
+    if (!folder.isSame(other)) return .apart;
+    if (std.mem.eql(u8, first[nameStart(first)..], second[nameStart(second)..])) return .same;
+    detail.file_name = first;
+    const old = try identify(first, detail) orelse return .one_folder;
+    detail.file_name = second;
+    const other_old = try identify(second, detail) orelse return .one_folder;
+    // With one name only, it cannot have been found by two.
+    return if (old.isSame(other_old) and old.links == 1) .same else .one_folder;
+}
+
+/// After `publish`: true if another name leads to this file too.
+pub fn isFoundBy(atomic: *const AtomicFile, name: [:0]const u8, detail: *Detail) Detail.Error!bool {
+    detail.file_name = name;
+    const found = try identify(name, detail) orelse return false;
+    const own = try identify(atomic.path, detail) orelse return false;
+    return own.isSame(found);
+}
+
+/// Of the folder that a file of this name is in. Null: there is none.
+fn identifyFolder(path: [:0]const u8, detail: *Detail) Detail.Error!?os.Identity {
+    detail.file_name = path;
+    const start = nameStart(path);
+    const folder = os.heap.allocSentinel(u8, start + 1, 0) catch {
+        return detail.refused(start + 2, "cannot allocate memory for a folder's name");
+    };
+    defer os.heap.free(folder);
+    @memcpy(folder[0..start], path[0..start]);
+    folder[start] = '.';
+    return os.identifyPath(folder, .followed, &detail.code) catch {
+        if (!os.isMissingCode(detail.code)) {
+            return detail.fileRefused(0, "cannot ask the system about the file's folder");
+        }
+        detail.code = 0;
+        return null;
+    };
+}
+
+/// Where the last part of a path begins.
+fn nameStart(path: []const u8) usize {
+    const separators = if (std.fs.path.sep == '\\') "/\\:" else "/";
+    return if (std.mem.findLastAny(u8, path, separators)) |last| last + 1 else 0;
+}
+
 const prefix = ".memmgr-";
 const digit_count = 16;
 const suffix = ".tmp";
 
 /// The folder's part of `path`, and room for the name.
 fn reserveName(path: []const u8, detail: *Detail) Detail.Error![:0]u8 {
-    const separators = if (std.fs.path.sep == '\\') "/\\:" else "/";
-    const start = if (std.mem.findLastAny(u8, path, separators)) |last| last + 1 else 0;
+    const start = nameStart(path);
     const size = start + prefix.len + digit_count + suffix.len;
     const name = os.heap.allocSentinel(u8, size, 0) catch {
         return detail.refused(size + 1, "cannot allocate memory for a file's name");
@@ -202,6 +267,7 @@ fn save(path: [:0]const u8, bytes: []const u8, detail: *Detail) Detail.Error!voi
     try atomic.write(bytes, 0, &progress, detail);
     try atomic.finish(detail);
     try atomic.publish(detail);
+    try atomic.settle(detail);
 }
 
 test "a new version takes the name of the old one, and a first version its own" {

@@ -1368,7 +1368,7 @@ fn recordIdentity(dimension: *Dimension, generation: *Generation, writes: u64) v
     dimension.lock.lock();
     defer dimension.unlock();
     const old = generation.identity;
-    if (generation.writes != writes or now.device != old.device or now.inode != old.inode) return;
+    if (generation.writes != writes or !now.isSame(old)) return;
     generation.identity.mtime_ns = now.mtime_ns;
     generation.writes = 0;
 }

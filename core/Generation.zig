@@ -110,8 +110,7 @@ pub fn load(
     try checkSize(identity, capacity, detail);
     if (previous) |replaced| if (!replaced.faulted) {
         const old = replaced.generation;
-        const same = old.identity.device == identity.device and
-            old.identity.inode == identity.inode;
+        const same = old.identity.isSame(identity);
         if (same and old.options.mode != .ram and options.mode != .ram) {
             return detail.fail(error.AlreadyLoaded, "the same file is loaded already: " ++
                 "put the new version into a new file, or use mode ram");

@@ -174,7 +174,8 @@ fn append(array: *Array, gaps: bool, end: *u64, detail: *Detail) Error!void {
     };
 }
 
-fn check(saver: *const Saver) Error!void {
+/// How the names of the file and its manifest stand to each other.
+fn check(saver: *const Saver) Error!AtomicFile.Relation {
     const detail = saver.detail;
     const options = saver.options;
     switch (saver.format) {
@@ -199,9 +200,12 @@ fn check(saver: *const Saver) Error!void {
     }
     if (options.manifest) |manifest| {
         if (saver.format == .raw) try saver.checkDescribed();
-        if (std.mem.eql(u8, manifest, saver.path)) {
+        const relation = try AtomicFile.relate(saver.path, manifest, detail);
+        detail.file_name = saver.path;
+        if (relation == .same) {
             return detail.fail(error.InvalidArgument, "the manifest has the name of the file");
         }
+        return relation;
     } else if (options.checksums and saver.format != .safetensors) {
         return detail.fail(error.InvalidArgument, "the format has no room for checksums: name a " ++
             "manifest");
@@ -209,6 +213,7 @@ fn check(saver: *const Saver) Error!void {
         return detail.fail(error.InvalidArgument, "a raw file does not describe its layers: name " ++
             "a manifest");
     }
+    return .apart;
 }
 
 /// That JSON can say what the layers are.
@@ -230,7 +235,7 @@ fn checkDescribed(saver: *const Saver) Error!void {
 // Writing ---------------------------------------------------------------------------------------
 
 fn save(saver: *const Saver) Error!void {
-    try saver.check();
+    const relation = try saver.check();
     const layers = saver.layers.items;
     const checksums: ?[]u64 = if (saver.options.checksums)
         os.heap.alloc(u64, layers.len) catch return noMemory(saver.detail)
@@ -269,8 +274,18 @@ fn save(saver: *const Saver) Error!void {
     if (saver.guard) |guard| if (guard.markOf(saver.generation)) |mark| {
         return saver.detail.faulted(mark.offset, mark.code);
     };
+    // Both have their names before either folder is waited for: the new file with the old manifest
+    // would be read wrongly.
     try file.publish(saver.detail);
-    if (manifest) |*other| try other.publish(saver.detail);
+    if (manifest) |*other| {
+        if (relation == .one_folder and try file.isFoundBy(other.path, saver.detail)) {
+            return saver.detail.fail(error.InvalidArgument, "the folder takes the manifest's " ++
+                "name for that of the file, which is in place without a manifest");
+        }
+        try other.publish(saver.detail);
+    }
+    try file.settle(saver.detail);
+    if (manifest) |*other| try other.settle(saver.detail);
 }
 
 /// Bytes to be written, and to be read back.

@@ -55,7 +55,7 @@ corrupt_count: u32 = 0,
 /// Compares what is known of a file with what is there now.
 pub fn compare(then: os.Identity, now: ?os.Identity, own_writes: bool) Changes {
     const found = now orelse return .{ .gone = true };
-    if (found.device != then.device or found.inode != then.inode or !found.regular) {
+    if (!found.isSame(then) or !found.regular) {
         return .{ .replaced = true };
     }
     return .{
@@ -123,7 +123,7 @@ fn checkLayers(
     const identity = os.identify(file, &detail.code) catch {
         return detail.fileRefused(0, "cannot ask the system about the file");
     };
-    if (identity.device != verification.now.device or identity.inode != verification.now.inode) {
+    if (!identity.isSame(verification.now)) {
         // It was replaced just now.
         verification.changes = .{ .replaced = true };
         verification.now = identity;

@@ -40,12 +40,21 @@ pub const Access = enum { read, read_write };
 pub const Identity = struct {
     device: u64 = 0,
     inode: u64 = 0,
+    /// Of file systems whose numbers have 128 bits.
+    inode_high: u64 = 0,
     size: u64 = 0,
     mtime_ns: i64 = 0,
     regular: bool = false,
     directory: bool = false,
     /// A symbolic link, which only `identifyPath` can come to.
     link: bool = false,
+    /// Names that it has.
+    links: u64 = 1,
+
+    pub fn isSame(identity: Identity, other: Identity) bool {
+        return identity.device == other.device and identity.inode == other.inode and
+            identity.inode_high == other.inode_high;
+    }
 };
 
 /// What a name stands for that is a symbolic link: itself, or what it leads to.
@@ -349,9 +358,15 @@ pub const canFill: fn (file: File, size: u64, code: *i64) Error!void = backend.c
 
 /// What a path names, without opening it.
 pub const identifyPath: fn (path: [*:0]const u8, link: Link, code: *i64) Error!Identity = backend.identifyPath;
+/// Fails if this user may not write to the file of that name, if nobody may, or if its folder lets
+/// only the file's owner replace it. On POSIX systems root too has to make such a file writable
+/// first.
+pub const checkWritable: fn (path: [*:0]const u8, code: *i64) Error!void = backend.checkWritable;
 /// Creates a file to be written and read, where nothing has that name, not even a link. With
-/// `like`, the name of another one, its permissions are that file's, and until then this user's
-/// alone; Windows gives every file those of its folder.
+/// `like`, the name of another one, it is this user's alone at first. It is then given that file's
+/// permissions, and what else says who may do what with it; of what cannot be kept, nobody gets
+/// more than he had. Notes that users have attached to that file are kept as far as they can be.
+/// Windows gives every file the permissions of its folder, and keeps no notes.
 pub const create: fn (path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) Error!File =
     backend.create;
 /// Gives the first `size` bytes of an empty file blocks of the disk, or says that there are too
@@ -366,7 +381,9 @@ pub const syncFile: fn (file: File, code: *i64) Error!void = backend.syncFile;
 /// nothing of. A file that has that name already loses it.
 pub const rename: fn (from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void =
     backend.rename;
-/// Waits until the device has the names of the folder that the file `path` is in.
+/// Waits until the device has the names of the folder that the file `path` is in. Where this user
+/// may not read the folder, it asks the same of the file instead, which many file systems take to
+/// be about its name too.
 pub const syncFolder: fn (path: [:0]const u8, code: *i64) Error!void = backend.syncFolder;
 /// Removes a file of the caller's own. If the system refuses, nothing can be done about it.
 pub const remove: fn (path: [*:0]const u8) void = backend.remove;

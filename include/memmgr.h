@@ -636,8 +636,8 @@ MEMMGR_API memmgr_status memmgr_dimension_find(memmgr_manager *manager, const ch
 /* Loads a file into a dimension that holds none. The file's descriptor is closed again before it
  * returns. The file must be a regular one of 1 byte to the dimension's capacity. One that is
  * mapped by this process already is refused if either of the two is MEMMGR_MODE_READ_WRITE.
- * On POSIX systems that close drops the record locks (fcntl, F_SETLK) that this process holds on the
- * file, as every close of it does; so do a reload, memmgr_dimension_would_fit and
+ * On POSIX systems that close drops the record locks (fcntl, F_SETLK) that this process holds on
+ * the file, as every close of it does; so do a reload, memmgr_dimension_would_fit and
  * memmgr_dimension_verify. Locks of an open file description (F_OFD_SETLK, flock) stay.
  * options: NULL for all defaults.
  * Threads: any; loads of different dimensions go on in parallel.
@@ -1099,7 +1099,9 @@ typedef struct memmgr_save_options {
     uint32_t reserved;
     /* A JSON file to be written, for formats that cannot describe their layers (raw) or have no
      * room for checksums (raw, npy); a raw file is loaded with it. It is a file of its own, which
-     * gets its name after the data: should just that fail, file_name is the manifest's. */
+     * gets its name after the data: should just that fail, file_name is the manifest's. That its
+     * name is another spelling of the file's is an error before anything is written, or, where only
+     * the folder knows (it takes A for a) and had no such file, when the file is in place. */
     const char *manifest;
     /* NULL: nobody is told. */
     memmgr_progress_function progress;
@@ -1129,9 +1131,20 @@ typedef struct memmgr_array {
 /* Saves arrays as a file, all of it or nothing: under a name of its own in the same folder
  * (.memmgr-*.tmp, which only a killed process leaves behind), with its room on the disk taken first,
  * brought to the disk, and renamed over what has the name. Whoever has the old file open keeps it.
- * The new one has the old one's permissions, if there was one; a hard link to the old one stays the
- * old one's. A name that is a symbolic link is refused, and so is a file that this process maps. If
- * only the last step fails, which makes the folder durable, the new file is in place nonetheless.
+ * A hard link to the old one stays the old one's. A name that is a symbolic link is refused, and so
+ * is a file that this process maps. On Windows the new file has the permissions of its folder. On
+ * Linux and macOS it has those of the old one, if there was one: mode, owner and group as far as
+ * this user may give it away, access control list, and the attributes of users (Linux: "user.*").
+ * Where group or list cannot be kept, rights shrink.
+ * A file that this user may not write to is refused, though its folder would let it be replaced; so
+ * is one that nobody may write to (its mode has no w, or on Windows its attribute is read-only), to
+ * root as well, and one that its folder (mode +t) keeps for another user.
+ * A manifest gets its name right after the file, before either folder is waited for; its name must
+ * not lead to the file. If only the last step fails, which makes the folder durable, both are in
+ * place nonetheless. Where this user may not read the folder (mode 1733), that step is left out:
+ * the bytes are on the disk, the name is once the system gets to it, which on most file systems is
+ * when the file itself was brought to the disk after its renaming, as is done then. On Windows there
+ * is no such step.
  * Layers begin at multiples of 64 in a raw file, and in an .npy file. In safetensors, which has no
  * gaps, those do whose lengths are multiples of 64, and the others at multiples of their elements.
  * arrays: count structs of one size. options: NULL for all defaults.

@@ -20,6 +20,17 @@ const c = struct {
         info: *VmStatistics64,
         count: *darwin.mach_msg_type_number_t,
     ) darwin.kern_return_t;
+    extern "c" fn faccessat(folder: c_int, path: [*:0]const u8, mode: c_int, flags: c_int) c_int;
+    extern "c" fn copyfile(
+        from: [*:0]const u8,
+        to: [*:0]const u8,
+        state: ?*anyopaque,
+        flags: u32,
+    ) c_int;
+    extern "c" fn acl_get_link_np(path: [*:0]const u8, kind: c_int) ?*anyopaque;
+    extern "c" fn acl_init(count: c_int) ?*anyopaque;
+    extern "c" fn acl_set_fd_np(fd: c_int, list: *anyopaque, kind: c_int) c_int;
+    extern "c" fn acl_free(list: *anyopaque) c_int;
     extern "c" fn dlsym(handle: ?*anyopaque, name: [*:0]const u8) usize;
     extern "c" var vm_kernel_page_size: usize;
 };
@@ -48,7 +59,6 @@ pub const close = posix.close;
 pub const readAt = posix.readAt;
 pub const writeAt = posix.writeAt;
 pub const rename = posix.rename;
-pub const syncFolder = posix.syncFolder;
 pub const remove = posix.remove;
 pub const lock = posix.lock;
 pub const unlock = posix.unlock;
@@ -99,7 +109,9 @@ pub fn memoryAvailable() ?os.Limit {
     const host_vm_info64 = 4;
     var statistics: VmStatistics64 = undefined;
     var count: darwin.mach_msg_type_number_t = @sizeOf(VmStatistics64) / @sizeOf(u32);
+    // Each call of it takes a reference to the port, which is to be given back.
     const host = darwin.mach_host_self();
+    defer _ = darwin.mach_port_deallocate(darwin.mach_task_self(), host);
     if (c.host_statistics64(host, host_vm_info64, &statistics, &count) != 0) return null;
     const pages = @as(u64, statistics.free_count) + statistics.inactive_count +
         statistics.purgeable_count;
@@ -305,6 +317,7 @@ fn identityOf(status: darwin.Stat) os.Identity {
         .regular = darwin.S.ISREG(status.mode),
         .directory = darwin.S.ISDIR(status.mode),
         .link = darwin.S.ISLNK(status.mode),
+        .links = status.nlink,
     };
 }
 
@@ -339,12 +352,55 @@ pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.
     return identityOf(try statusAt(path, link, code));
 }
 
+pub fn checkWritable(path: [*:0]const u8, code: *i64) os.Error!void {
+    var buffer: [std.c.PATH_MAX]u8 = undefined;
+    const folder = try posix.folderOf(std.mem.span(path), &buffer, code);
+    const file_status = try statusAt(path, .itself, code);
+    const folder_status = try statusAt(folder, .followed, code);
+    try posix.checkProtection(
+        .{ .mode = file_status.mode, .owner = file_status.uid },
+        .{ .mode = folder_status.mode, .owner = folder_status.uid },
+        code,
+    );
+    const write_ok = 2;
+    const effective = 0x10; // AT_EACCESS
+    if (c.faccessat(darwin.AT.FDCWD, path, write_ok, effective) != 0) return posix.refused(code);
+}
+
 pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
-    const permissions: ?posix.Permissions = if (like) |other| like: {
-        const status = try statusAt(other, .itself, code);
-        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
-    } else null;
-    return posix.create(path, permissions, code);
+    const other = like orelse return posix.create(path, posix.mode_usual, code);
+    const status = try statusAt(other, .itself, code);
+    const file = try posix.create(path, posix.mode_private, code);
+    errdefer {
+        close(file);
+        remove(path);
+    }
+    const notes_alone = 1 << 2 | 1 << 18 | 1 << 19; // COPYFILE_XATTR, COPYFILE_NOFOLLOW_…
+    _ = c.copyfile(other, path, null, notes_alone);
+    const has_group = posix.giveTo(file, status.uid, status.gid);
+    const mode = status.mode & 0o777;
+    const usual = if (has_group) mode else posix.modeOfOthers(mode);
+    // An access control list may withhold what the mode gives.
+    try posix.setMode(file, if (copyAccess(other, file)) usual else mode & 0o700, code);
+    return file;
+}
+
+/// Gives a new file the access control list of another one, or none in place of what its folder
+/// gave it. False: it could not be.
+fn copyAccess(from: [*:0]const u8, to: File) bool {
+    const extended = 0x100; // ACL_TYPE_EXTENDED
+    const list = c.acl_get_link_np(from, extended) orelse empty: {
+        const errno = std.c._errno().*;
+        if (isOfOtherSystem(errno)) return true;
+        if (errno != @backingInt(darwin.E.NOENT)) return false;
+        break :empty c.acl_init(0) orelse return false;
+    };
+    defer _ = c.acl_free(list);
+    return c.acl_set_fd_np(to, list, extended) == 0 or isOfOtherSystem(std.c._errno().*);
+}
+
+pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
+    return posix.syncFolder(path, syncFile, code);
 }
 
 /// fstore_t of <sys/fcntl.h>.
@@ -372,11 +428,28 @@ pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
     }
 }
 
-/// `fsync` alone leaves the bytes in the device's own cache.
+/// `fsync` alone leaves the bytes in the device's own cache, and lets it write them in any order.
 pub fn syncFile(file: File, code: *i64) os.Error!void {
-    if (c.fcntl(file, darwin.F.FULLFSYNC) == 0) return;
-    // Network file systems do not have it, and do in `fsync` what they can.
-    try posix.syncFile(file, code);
+    while (c.fcntl(file, darwin.F.FULLFSYNC) == -1) {
+        if (posix.interrupted()) continue;
+        const err = posix.refused(code);
+        // Network file systems do not have it, and do in `fsync` what they can.
+        if (!isOfOtherSystem(code.*)) return err;
+        code.* = 0;
+        return posix.syncFile(file, code);
+    }
+}
+
+/// A file system that does not have what was asked for says so in one of these ways.
+fn isOfOtherSystem(code: i64) bool {
+    return switch (code) {
+        @backingInt(darwin.E.OPNOTSUPP), // ENOTSUP as well
+        102, // EOPNOTSUPP of its own
+        @backingInt(darwin.E.NOTTY),
+        @backingInt(darwin.E.INVAL),
+        => true,
+        else => false,
+    };
 }
 
 // Threads ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ const linux = std.os.linux;
 const os = @import("../os.zig");
 const posix = @import("posix.zig");
 const processors = @import("processors.zig");
+const attributes = @import("linux/attributes.zig");
 const signals = @import("signals.zig");
 
 pub const File = posix.File;
@@ -38,7 +39,6 @@ pub const readAt = posix.readAt;
 pub const writeAt = posix.writeAt;
 pub const syncFile = posix.syncFile;
 pub const rename = posix.rename;
-pub const syncFolder = posix.syncFolder;
 pub const remove = posix.remove;
 pub const lock = posix.lock;
 pub const unlock = posix.unlock;
@@ -663,6 +663,7 @@ fn identityOf(status: linux.Statx) os.Identity {
         .regular = linux.S.ISREG(status.mode),
         .directory = linux.S.ISDIR(status.mode),
         .link = linux.S.ISLNK(status.mode),
+        .links = status.nlink,
     };
 }
 
@@ -709,12 +710,51 @@ pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.
     return identityOf(try statusAt(linux.AT.FDCWD, path, flags, code));
 }
 
+pub fn checkWritable(path: [*:0]const u8, code: *i64) os.Error!void {
+    var buffer: [linux.PATH_MAX]u8 = undefined;
+    const folder = try posix.folderOf(std.mem.span(path), &buffer, code);
+    const itself = linux.AT.SYMLINK_NOFOLLOW;
+    const file_status = try statusAt(linux.AT.FDCWD, path, itself, code);
+    const folder_status = try statusAt(linux.AT.FDCWD, folder, 0, code);
+    try posix.checkProtection(
+        .{ .mode = file_status.mode, .owner = file_status.uid },
+        .{ .mode = folder_status.mode, .owner = folder_status.uid },
+        code,
+    );
+    const write_ok = 2;
+    const errno = errno: {
+        const effective = 0x200 | itself; // AT_EACCESS
+        const errno = linux.errno(linux.faccessat(linux.AT.FDCWD, path, write_ok, effective));
+        // Of older kernels, and of filters that do not know the call.
+        if (errno != .NOSYS and errno != .PERM) break :errno errno;
+        break :errno linux.errno(linux.faccessat(linux.AT.FDCWD, path, write_ok, 0));
+    };
+    if (errno == .SUCCESS) return;
+    code.* = @backingInt(errno);
+    return error.System;
+}
+
 pub fn create(path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) os.Error!File {
-    const permissions: ?posix.Permissions = if (like) |other| like: {
-        const status = try statusAt(linux.AT.FDCWD, other, linux.AT.SYMLINK_NOFOLLOW, code);
-        break :like .{ .mode = status.mode, .owner = status.uid, .group = status.gid };
-    } else null;
-    return posix.create(path, permissions, code);
+    const other = like orelse return posix.create(path, posix.mode_usual, code);
+    const status = try statusAt(linux.AT.FDCWD, other, linux.AT.SYMLINK_NOFOLLOW, code);
+    const file = try posix.create(path, posix.mode_private, code);
+    errdefer {
+        close(file);
+        remove(path);
+    }
+    attributes.copyNotes(other, file);
+    const has_group = posix.giveTo(file, status.uid, status.gid);
+    const mode = status.mode & 0o777;
+    try posix.setMode(file, switch (attributes.copyAccess(other, file, has_group)) {
+        .mode_alone => if (has_group) mode else posix.modeOfOthers(mode),
+        .list_kept => mode,
+        .list_lost => mode & 0o700,
+    }, code);
+    return file;
+}
+
+pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
+    return posix.syncFolder(path, syncFile, code);
 }
 
 pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
@@ -811,6 +851,7 @@ const testing = std.testing;
 test {
     _ = posix;
     _ = processors;
+    _ = attributes;
 }
 
 /// A line of the process's map.

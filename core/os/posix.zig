@@ -31,6 +31,7 @@ const c = struct {
     extern "c" fn lseek(fd: c_int, offset: i64, whence: c_int) i64;
     extern "c" fn fchmod(fd: c_int, mode: std.c.mode_t) c_int;
     extern "c" fn fchown(fd: c_int, owner: std.c.uid_t, group: std.c.gid_t) c_int;
+    extern "c" fn geteuid() std.c.uid_t;
     extern "c" fn fsync(fd: c_int) c_int;
     extern "c" fn getrlimit(resource: c_int, limit: *Limit) c_int;
     extern "c" fn rename(from: [*:0]const u8, to: [*:0]const u8) c_int;
@@ -369,12 +370,9 @@ pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) os.Error!usize 
 
 pub const code_is_link: i64 = @backingInt(std.c.E.LOOP);
 
-/// Who may do what with a file.
-pub const Permissions = struct { mode: std.c.mode_t, owner: std.c.uid_t, group: std.c.gid_t };
-
-/// With `like`, made for this user alone and then given those permissions; otherwise with what the
-/// process gives all its files.
-pub fn create(path: [*:0]const u8, like: ?Permissions, code: *i64) os.Error!File {
+/// Creates a file where nothing has that name. `mode`: what the process does not give all its files
+/// is not given to this one.
+pub fn create(path: [*:0]const u8, mode: std.c.mode_t, code: *i64) os.Error!File {
     const flags: std.c.O = .{
         .ACCMODE = .RDWR,
         .CREAT = true,
@@ -383,33 +381,63 @@ pub fn create(path: [*:0]const u8, like: ?Permissions, code: *i64) os.Error!File
         .NOCTTY = true,
         .CLOEXEC = true,
     };
-    const mode: std.c.mode_t = if (like == null) 0o666 else 0o600;
-    const file = while (true) {
+    while (true) {
         const fd = c.open(path, @bitCast(flags), @as(c_uint, mode));
-        if (fd >= 0) break fd;
+        if (fd >= 0) return fd;
         if (!interrupted()) return refused(code);
-    };
-    if (like) |permissions| setPermissions(file, permissions, code) catch |err| {
-        close(file);
-        remove(path);
-        return err;
-    };
-    return file;
+    }
 }
 
-/// Its owner and group as far as this user may give a file away. Rights of a group that it could
-/// not be given go no further than everybody's.
-fn setPermissions(file: File, like: Permissions, code: *i64) os.Error!void {
-    var mode = like.mode & 0o777;
+/// The modes of files that a process makes: for all, and for itself alone.
+pub const mode_usual: std.c.mode_t = 0o666;
+pub const mode_private: std.c.mode_t = 0o600;
+
+/// Gives a file its owner and group, as far as this user may give one away; true if it has the
+/// group.
+pub fn giveTo(file: File, owner: std.c.uid_t, group: std.c.gid_t) bool {
     const unchanged = std.math.maxInt(std.c.uid_t);
-    if (c.fchown(file, like.owner, like.group) != 0 and
-        c.fchown(file, unchanged, like.group) != 0)
-    {
-        mode &= 0o707 | (mode & 0o007) << 3;
-    }
+    return c.fchown(file, owner, group) == 0 or c.fchown(file, unchanged, group) == 0;
+}
+
+/// Rights of a group that a file could not be given go no further than everybody's.
+pub fn modeOfOthers(mode: std.c.mode_t) std.c.mode_t {
+    return mode & (0o707 | (mode & 0o007) << 3);
+}
+
+pub fn setMode(file: File, mode: std.c.mode_t, code: *i64) os.Error!void {
     while (c.fchmod(file, mode) != 0) {
         if (!interrupted()) return refused(code);
     }
+}
+
+/// What a user sees of a file who is to replace it.
+pub const Protection = struct { mode: std.c.mode_t, owner: std.c.uid_t };
+
+/// That somebody may write to a file, and that its folder does not let only its owner, or that of
+/// the folder, replace it.
+pub fn checkProtection(file: Protection, folder: Protection, code: *i64) os.Error!void {
+    const sticky = 0o1000;
+    const user = c.geteuid();
+    const why: std.c.E = if (file.mode & 0o222 == 0)
+        .ACCES
+    else if (folder.mode & sticky != 0 and user != 0 and user != file.owner and user != folder.owner)
+        .PERM
+    else
+        return;
+    code.* = @backingInt(why);
+    return error.System;
+}
+
+/// The folder that a name is in, in `buffer`.
+pub fn folderOf(path: []const u8, buffer: *[std.c.PATH_MAX]u8, code: *i64) os.Error![:0]const u8 {
+    const folder = std.fs.path.dirname(path) orelse ".";
+    if (folder.len >= buffer.len) {
+        code.* = @backingInt(std.c.E.NAMETOOLONG);
+        return error.System;
+    }
+    @memcpy(buffer[0..folder.len], folder);
+    buffer[folder.len] = 0;
+    return buffer[0..folder.len :0];
 }
 
 const Limit = extern struct { current: u64, maximum: u64 };
@@ -451,18 +479,25 @@ pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) os.Error!void 
     }
 }
 
-pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
+/// `sync_file`: the system's own, which waits for the device.
+pub fn syncFolder(
+    path: [:0]const u8,
+    sync_file: fn (file: File, code: *i64) os.Error!void,
+    code: *i64,
+) os.Error!void {
     var buffer: [std.c.PATH_MAX]u8 = undefined;
-    const folder = std.fs.path.dirname(path) orelse ".";
-    if (folder.len >= buffer.len) {
-        code.* = @backingInt(std.c.E.NAMETOOLONG);
-        return error.System;
-    }
-    @memcpy(buffer[0..folder.len], folder);
-    buffer[folder.len] = 0;
-    const file = try open(buffer[0..folder.len :0], .read, code);
+    const folder = try folderOf(path, &buffer, code);
+    const file = open(folder, .read, code) catch |err| {
+        // One may put files into a folder without being allowed to look into it.
+        if (!isOne(code.*, &.{ .ACCES, .PERM })) return err;
+        code.* = 0;
+        var ignored: i64 = 0;
+        const itself = open(path, .read, &ignored) catch return;
+        defer close(itself);
+        return sync_file(itself, code);
+    };
     defer close(file);
-    syncFile(file, code) catch |err| {
+    sync_file(file, code) catch |err| {
         // Some file systems keep names without being asked, and say that they cannot be.
         if (code.* != @backingInt(std.c.E.INVAL)) return err;
         code.* = 0;

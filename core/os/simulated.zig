@@ -335,6 +335,11 @@ pub fn Backend(comptime native: type) type {
             return native.identifyPath(path, link, code);
         }
 
+        pub fn checkWritable(path: [*:0]const u8, code: *i64) os.Error!void {
+            try pass(.identify_path, code);
+            return native.checkWritable(path, code);
+        }
+
         pub fn create(
             path: [*:0]const u8,
             like: ?[*:0]const u8,

@@ -875,9 +875,16 @@ pub fn identify(file: File, code: *i64) Error!os.Identity {
     if (win.GetFileType(file) != win.file_type_disk) return .{};
     const info = try information(file, code);
     const directory = info.attributes & win.file_attribute_directory != 0;
+    const index = join(info.index_high, info.index_low);
+    // ReFS has numbers of 128 bits, of which those of 64 are not enough to tell files apart.
+    var id: win.FileId = .{ .volume = 0, .low = index, .high = 0 };
+    const has_id =
+        win.GetFileInformationByHandleEx(file, win.file_id_info, &id, @sizeOf(win.FileId)) != 0;
     return .{
         .device = info.volume,
-        .inode = join(info.index_high, info.index_low),
+        .inode = if (has_id) id.low else index,
+        .inode_high = if (has_id) id.high else 0,
+        .links = info.links,
         .size = info.size(),
         .mtime_ns = unixNs(join(info.write_time.high, info.write_time.low)),
         .regular = !directory,
@@ -992,6 +999,15 @@ pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) Error!os.Ide
     return identity;
 }
 
+/// A file that is read-only cannot be replaced by renaming, which is not to be found out at the end.
+pub fn checkWritable(path: [*:0]const u8, code: *i64) Error!void {
+    const room = try fullPath(path, code);
+    defer heap.free(room);
+    const attributes = win.GetFileAttributesW(extended(room));
+    if (attributes == win.invalid_file_attributes) return refused(code);
+    if (attributes & win.file_attribute_readonly != 0) return fail(code, win.error_access_denied);
+}
+
 pub fn create(path: [*:0]const u8, _: ?[*:0]const u8, code: *i64) Error!File {
     const room = try fullPath(path, code);
     defer heap.free(room);
@@ -1050,7 +1066,9 @@ pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
     }
 }
 
-/// The renaming has waited for it.
+/// There is no call for it: `rename` asks for its own waiting (MOVEFILE_WRITE_THROUGH), which
+/// Microsoft promises only of a move that is a copy and a deletion. The bytes are on the disk by
+/// then; the name is when the file system writes its own log.
 pub fn syncFolder(_: [:0]const u8, _: *i64) Error!void {}
 
 pub fn remove(path: [*:0]const u8) void {

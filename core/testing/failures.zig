@@ -1147,7 +1147,13 @@ const Changes = struct { saved: bool, reserved: bool };
 fn changesOf(case: *const Case, call: os.Call, index: u64) Changes {
     return .{
         // The new file has its name already, as the header says of a save.
-        .saved = call == .sync_folder or call == .rename and index == 1,
+        .saved = switch (call) {
+            .sync_folder => true,
+            .rename => index == 1,
+            // The look at what the manifest's name leads to, once the file has its own.
+            .identify_path => index == 7,
+            else => false,
+        },
         // The pools have their addresses from the first try on, and nothing in them.
         .reserved = case.run == run.blockAllocFirst and call == .take and index > 0,
     };

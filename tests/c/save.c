@@ -8,7 +8,9 @@
 
 #ifdef _WIN32
 #include <io.h>
+#include <sys/stat.h>
 #include <sys/utime.h>
+#define protect(path, yes) _chmod(path, (yes) ? _S_IREAD : _S_IREAD | _S_IWRITE)
 #define set_time(path, seconds)                                     \
     do {                                                            \
         struct _utimbuf times = { seconds, seconds };               \
@@ -16,7 +18,10 @@
     } while (0)
 #else
 #include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <utime.h>
+#define protect(path, yes) chmod(path, (yes) ? 0444 : 0644)
 #define set_time(path, seconds)                                     \
     do {                                                            \
         struct utimbuf times = { seconds, seconds };                \
@@ -266,6 +271,104 @@ static void refused_saves_change_nothing(void)
     EQUAL(0, unfinished());
 }
 
+/* However the two names are spelled, a manifest does not take the place of the data. */
+static void manifest_is_never_the_file(void)
+{
+    const char *path = file_path("twice.bin");
+    memmgr_array arrays[2];
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    char other[600];
+    unsigned index;
+    arrays[0] = array_of("a", MEMMGR_DTYPE_U8, "abcd", 1, 4);
+    arrays[1] = array_of("b", MEMMGR_DTYPE_U8, "efgh", 1, 4);
+    options.manifest = other;
+#ifndef _WIN32
+    CHECK(symlink(file_folder(), file_path("linked")) == 0);
+#endif
+    for (index = 0; index < 8; index++) {
+        const char *spelling = index % 4 == 0   ? "twice.bin"
+                               : index % 4 == 1 ? "./twice.bin"
+                               : index % 4 == 2 ? "/./twice.bin"
+                                                : "linked/twice.bin";
+        snprintf(other, sizeof other, "%s/%s", file_folder(), spelling);
+#ifdef _WIN32
+        if (index % 4 == 3) continue;
+#endif
+        if (index == 4) file_fill("twice.bin", 'o', 100);
+        FAILS(INVALID_ARGUMENT, memmgr_array_save(path, arrays, 2, &options, &error));
+        CHECK(strstr(error.message, "the manifest has the name of the file") != NULL);
+        EQUAL(index < 4 ? -1 : 'o', first_of(path));
+        EQUAL(0, unfinished());
+    }
+#ifndef _WIN32
+    /* A second name of the old file is another name. */
+    snprintf(other, sizeof other, "%s/twice.json", file_folder());
+    CHECK(link(path, file_path("twice.json")) == 0);
+    OK(memmgr_array_save(path, arrays, 2, &options, &error));
+    EQUAL(68, size_of(path));
+    EQUAL('a', first_of(path));
+    EQUAL('{', first_of(other));
+    CHECK(unlink(file_path("linked")) == 0);
+#endif
+    EQUAL(0, unfinished());
+}
+
+/* A file and its manifest get their names together, also if a folder cannot be waited for. */
+static void file_and_manifest_belong_together(void)
+{
+    const char *path = file_path("pair.bin"), *manifest = file_path("pair.json");
+    memmgr_array arrays[2];
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    memmgr_load_options load = MEMMGR_LOAD_OPTIONS_INIT;
+    memmgr_failure failure = MEMMGR_FAILURE_INIT;
+    memmgr_layer layer = MEMMGR_LAYER_INIT;
+    uint64_t after;
+    arrays[0] = array_of("old", MEMMGR_DTYPE_U8, "abcd", 1, 4);
+    arrays[1] = array_of("other", MEMMGR_DTYPE_U8, "efgh", 1, 4);
+    options.manifest = load.manifest = manifest;
+    for (after = 0; after < 2; after++) {
+        arrays[0].name = "old";
+        OK(memmgr_array_save(path, arrays, 2, &options, &error));
+        arrays[0].name = "new";
+        failure.call = MEMMGR_CALL_SYNC_FOLDER;
+        failure.system_code = 5;
+        failure.after = after;
+        failure.count = 1;
+        OK(memmgr_failure_inject(&failure, &error));
+        FAILS(FILE_ACCESS, memmgr_array_save(path, arrays, 2, &options, &error));
+        CHECK(strcmp(error.file_name, after == 0 ? path : manifest) == 0);
+        CHECK(strstr(error.message, "is in place") != NULL);
+        OK(memmgr_failure_clear(0, &error));
+        OK(memmgr_dimension_load(manager, 0, path, &load, &error));
+        OK(memmgr_layer_find(manager, 0, "new", &layer, &error));
+        OK(memmgr_dimension_unload(manager, 0, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+    }
+    EQUAL(0, unfinished());
+}
+
+/* Who has taken away the right to write a file does not want it replaced. */
+static void protected_file_is_not_replaced(void)
+{
+    const char *path = file_fill("protected", 'p', 100), *manifest = file_path("protected.json");
+    memmgr_array array = array_of("data", MEMMGR_DTYPE_U8, "abcd", 1, 4);
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    CHECK(protect(path, 1) == 0);
+    FAILS(FILE_ACCESS, memmgr_array_save(path, &array, 1, NULL, &error));
+    CHECK(strstr(error.message, "write-protected") != NULL);
+    /* EACCES, or ERROR_ACCESS_DENIED. */
+    CHECK(error.system_code == 13 || error.system_code == 5);
+    options.manifest = path;
+    FAILS(FILE_ACCESS, memmgr_array_save(file_path("beside"), &array, 1, &options, &error));
+    CHECK(strcmp(error.file_name, path) == 0);
+    EQUAL(-1, first_of(file_path("beside")));
+    EQUAL('p', first_of(path));
+    EQUAL(0, unfinished());
+    CHECK(protect(path, 0) == 0);
+    options.manifest = manifest;
+    OK(memmgr_array_save(path, &array, 1, &options, &error));
+    EQUAL('a', first_of(path));
+}
+
 typedef struct watched {
     uint64_t done, total, calls, stop_at;
 } watched;
@@ -455,6 +558,9 @@ int main(void)
     RUN(dimension_is_saved_in_its_format);
     RUN(mapped_file_is_not_saved_over);
     RUN(refused_saves_change_nothing);
+    RUN(manifest_is_never_the_file);
+    RUN(file_and_manifest_belong_together);
+    RUN(protected_file_is_not_replaced);
     RUN(progress_is_told_and_can_stop);
     RUN(changes_of_a_file_are_told);
     RUN(own_writes_are_no_change);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import shutil
 import signal
 import stat
+import struct
 import subprocess
 import sys
 import textwrap
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import memmgr
+import memmgr.testing
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -343,8 +346,250 @@ def test_symbolic_link_is_neither_followed_nor_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "real" / "a.npy").exists()
 
 
+def test_manifest_is_never_the_file(tmp_path: Path) -> None:
+    """However its name is spelled: the data is what it was."""
+    path, arrays = tmp_path / "a.bin", {"x": np.ones(3), "y": np.zeros(2)}
+    (tmp_path / "folder").mkdir()
+    spellings = [str(path), f"{tmp_path}/./a.bin", f"{tmp_path}/folder/../a.bin"]
+    if os.name != "nt":
+        (tmp_path / "linked").symlink_to(tmp_path)
+        spellings.append(f"{tmp_path}/linked/a.bin")
+    for before in (None, b"old"):
+        for spelling in spellings:
+            if before is not None:
+                path.write_bytes(before)
+            with pytest.raises(memmgr.InvalidArgumentError, match="the name of the file"):
+                memmgr.save(path, arrays, manifest=spelling)
+            assert (path.read_bytes() if path.exists() else None) == before
+    assert unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_file_and_manifest_are_published_together(
+    manager: memmgr.Manager, tmp_path: Path, after: int
+) -> None:
+    path, manifest = tmp_path / "t.bin", tmp_path / "t.json"
+    old, new = np.arange(6, dtype="f4"), np.arange(9, dtype="f8")
+    memmgr.save(path, {"t": old, "x": np.zeros(2)}, manifest=manifest)
+    with (
+        memmgr.testing.fail("sync_folder", errno="EIO", after=after),
+        pytest.raises(memmgr.FileAccessError, match="in place") as info,
+    ):
+        memmgr.save(path, {"t": new, "x": np.zeros(2)}, manifest=manifest)
+    assert info.value.filename == (manifest if after else path)
+    assert same(load(manager, path, manifest)["t"], new)
+
+
+def test_error_names_the_file_that_it_is_about(tmp_path: Path) -> None:
+    """Also if the name of the one ends as the name of the other."""
+    arrays = {"x": np.ones(3), "y": np.zeros(2)}
+    folder = tmp_path / "m.json"
+    folder.mkdir()
+    with in_folder(tmp_path):
+        for path, manifest in [("data/m.json", "m.json"), ("m.json/a", "a")]:
+            Path(path).parent.mkdir(exist_ok=True)
+            blocked = Path(manifest)
+            if not blocked.exists():
+                blocked.mkdir()
+            with pytest.raises(memmgr.FileAccessError, match="is a directory") as info:
+                memmgr.save(path, arrays, format="raw", manifest=manifest)
+            assert info.value.filename == manifest
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has permissions of another kind")
+@pytest.mark.parametrize("as_root", [True, False])
+def test_write_protected_file_is_not_replaced(tmp_path: Path, *, as_root: bool) -> None:
+    """Neither for its owner nor for root, as whoever takes the right away expects."""
+    if as_root and os.geteuid() != 0:
+        pytest.skip("not run by root")
+    code = """
+        import errno, os, sys, numpy, memmgr
+        os.chdir(sys.argv[1])
+        if sys.argv[2] == "user" and os.geteuid() == 0:
+            os.chown(".", 65534, 65534)
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        memmgr.save("golden.npy", numpy.zeros(3))
+        os.chmod("golden.npy", 0o444)
+        for arguments in ({"path": "golden.npy"}, {"path": "b.npy", "manifest": "golden.npy"}):
+            try:
+                memmgr.save(arrays=numpy.ones(3), **arguments)
+            except memmgr.FileAccessError as error:
+                print(errno.errorcode[error.errno], error.filename, "write-protected" in str(error))
+        print(numpy.load("golden.npy").sum(), os.listdir())
+        os.chmod("golden.npy", 0o644)
+        memmgr.save("golden.npy", numpy.ones(3))
+    """
+    (tmp_path / "own").mkdir()
+    tmp_path.chmod(0o755)
+    result = run_anywhere(code, tmp_path / "own", "root" if as_root else "user")
+    refusal = "EACCES golden.npy True"
+    assert result.stdout.splitlines() == [refusal, refusal, "0.0 ['golden.npy']"], result.stderr
+    assert result.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has permissions of another kind")
+def test_file_of_another_user_is_not_replaced(tmp_path: Path) -> None:
+    """One that this user may read only, and one that a sticky folder keeps for its owner."""
+    if os.geteuid() != 0:
+        pytest.skip("takes two users")
+    code = """
+        import errno, os, sys, numpy, memmgr
+        os.chdir(sys.argv[1])
+        arrays = {"x": numpy.ones(3), "y": numpy.ones(2)}
+        for folder, mode in (("open", 0o644), ("sticky", 0o666)):
+            os.mkdir(folder)
+            os.chmod(folder, 0o777 if folder == "open" else 0o1777)
+            memmgr.save(f"{folder}/a.npy", numpy.zeros(3))
+            os.chmod(f"{folder}/a.npy", mode)
+            os.chown(f"{folder}/a.npy", 4711, 4711)
+            os.chown(folder, 4712, 4712)
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        memmgr.save("sticky/own.bin", numpy.zeros(1))
+        for folder in ("open", "sticky"):
+            target = f"{folder}/a.npy"
+            try:
+                memmgr.save(target, numpy.ones(3))
+            except memmgr.FileAccessError as error:
+                print(errno.errorcode[error.errno], error.filename, numpy.load(target).sum())
+            try:
+                memmgr.save(f"{folder}/own.bin", arrays, manifest=target)
+            except memmgr.FileAccessError as error:
+                print(errno.errorcode[error.errno], error.filename, sorted(os.listdir(folder)))
+        print(os.path.getsize("sticky/own.bin"))
+    """
+    (tmp_path / "own").mkdir()
+    tmp_path.chmod(0o755)
+    result = run_anywhere(code, tmp_path / "own")
+    assert result.stdout.splitlines() == [
+        "EACCES open/a.npy 0.0",
+        "EACCES open/a.npy ['a.npy']",
+        "EPERM sticky/a.npy 0.0",
+        "EPERM sticky/a.npy ['a.npy', 'own.bin']",
+        "8",
+    ], result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has permissions of another kind")
+def test_folder_that_may_not_be_read_takes_a_file(tmp_path: Path) -> None:
+    code = """
+        import os, sys, numpy, memmgr
+        os.chdir(sys.argv[1])
+        if os.geteuid() == 0:
+            os.chown("drop", 4711, 4711)
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        for value in (1, 2):
+            arrays = {"x": numpy.full(3, value), "y": numpy.ones(2)}
+            memmgr.save("drop/a.bin", arrays, manifest="drop/a.json")
+        manager = memmgr.Manager(1)
+        print(manager.load(0, "drop/a.bin", manifest="drop/a.json")["x"])
+    """
+    tmp_path.chmod(0o755)
+    (tmp_path / "drop").mkdir()
+    (tmp_path / "drop").chmod(0o1733)
+    result = run_anywhere(code, tmp_path)
+    assert (result.returncode, result.stdout) == (0, "[2 2 2]\n"), result.stderr
+    assert sorted(path.name for path in (tmp_path / "drop").iterdir()) == ["a.bin", "a.json"]
+
+
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """A POSIX access control list, as Linux keeps it: entries of tag, rights and number."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
+UNNAMED = 0xFFFFFFFF
+ACCESS = "system.posix_acl_access"
+DEFAULT = "system.posix_acl_default"
+
+
+def list_for(user: int, named: int, group: int, mask: int) -> bytes:
+    return access_list(
+        (0x01, 6, UNNAMED), (0x02, named, user), (0x04, group, UNNAMED), (0x10, mask, UNNAMED),
+        (0x20, 0, UNNAMED),
+    )  # fmt: skip
+
+
+def set_list(path: Path, name: str, value: bytes) -> None:
+    try:
+        os.setxattr(path, name, value)
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:
+            pytest.skip("the file system keeps no such lists")
+        raise
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists of Linux")
+def test_access_list_of_a_file_is_kept(tmp_path: Path) -> None:
+    """The group has no rights, though the mode, which shows the list's mask, says rw."""
+    path, expected = tmp_path / "a.npy", list_for(1111, 6, 0, 6)
+    memmgr.save(path, np.zeros(3))
+    set_list(path, ACCESS, expected)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    memmgr.save(path, np.ones(3))
+    assert os.getxattr(path, ACCESS) == expected
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists of Linux")
+def test_folder_gives_no_rights_that_the_old_file_withheld(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    memmgr.save(path, np.zeros(3))
+    path.chmod(0o640)
+    set_list(tmp_path, DEFAULT, list_for(1111, 6, 7, 7))
+    memmgr.save(path, np.ones(3))
+    assert os.listxattr(path) == []
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    # A first version has what the folder gives.
+    memmgr.save(tmp_path / "b.npy", np.ones(3))
+    assert os.listxattr(tmp_path / "b.npy") == [ACCESS]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="lists of Linux")
+def test_list_that_cannot_be_kept_leaves_rights_to_the_owner_only(tmp_path: Path) -> None:
+    """Who saves is not in the file's group: nobody gets rights that the list withheld."""
+    if os.geteuid() != 0:
+        pytest.skip("takes two users")
+    code = """
+        import os, sys, numpy, memmgr
+        os.chdir(sys.argv[1])
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        memmgr.save("a.npy", numpy.ones(3))
+    """
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    tmp_path.chmod(0o755)
+    path = folder / "a.npy"
+    memmgr.save(path, np.zeros(3))
+    os.chown(path, 4711, 4711)
+    set_list(path, ACCESS, list_for(65534, 6, 0, 6))
+    result = run_anywhere(code, folder)
+    assert result.returncode == 0, result.stderr
+    assert (np.load(path) == 1).all()
+    assert os.listxattr(path) == []
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="attributes of Linux")
+def test_notes_of_users_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    memmgr.save(path, np.zeros(3))
+    notes = {"user.origin": b"audited", "user.empty": b"", "user.\u00e9": bytes(range(256))}
+    for name, value in notes.items():
+        set_list(path, name, value)
+    memmgr.save(path, np.ones(3))
+    assert {name: os.getxattr(path, name) for name in os.listxattr(path)} == notes
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o666, 0o444])
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644, 0o666, 0o200, 0o764])
 def test_mode_of_a_file_is_kept(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "a.npy"
     memmgr.save(path, np.ones(3))
@@ -436,6 +681,21 @@ def test_ctrl_c_is_heard_during_a_save(tmp_path: Path) -> None:
     result = run_python(code, tmp_path / "a.bin")
     assert result.stdout == "heard\n"
     assert unfinished(tmp_path) == []
+
+
+@contextlib.contextmanager
+def in_folder(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def run_anywhere(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """As another user may run it: everything is imported before the process becomes that user."""
+    return run_python(code, *arguments, cwd="/")
 
 
 def run_python(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -117,10 +117,12 @@ def exception(error: CData, paths: Sequence[Path | None] = ()) -> MemmgrError:
 def _as_passed(file_name: bytes, paths: Sequence[Path | None]) -> Path | None:
     if not file_name:
         return None
-    for path in paths:
-        # The library cuts a long file name at its front.
-        if path is not None and os.fsencode(path).endswith(file_name):
-            return path
+    encoded = [(os.fsencode(path), path) for path in paths if path is not None]
+    # The library cuts a long file name at its front. One name may be the end of another.
+    for fits in (bytes.__eq__, bytes.endswith):
+        for name, path in encoded:
+            if fits(name, file_name):
+                return path
     return os.fsdecode(file_name)
 
 

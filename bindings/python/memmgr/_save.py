@@ -32,7 +32,10 @@ def save(
 
     It is written under a name of its own in the same folder, brought to the disk, and renamed over
     what has the name; whoever has the old file open or mapped keeps it. A file that this process
-    maps is refused, and so is a symbolic link. The new file has the old one's permissions.
+    maps is refused, and so is a symbolic link. So is a file that this user may not write to, or
+    that nobody may (mode 0444, the attribute read-only), to root as well. The new file has the old
+    one's mode, owner, group, access control list and, on Linux, its attributes `user.*`; rights
+    shrink where one of them cannot be kept. On Windows it has the permissions of its folder.
 
     arrays: by the names of their layers; one array alone is called "data". Arrays that are not of
         native order and dense are copied first.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any, TypeVar
 
 from ._call import CData, call, struct, text
 from ._errors import MemmgrError
-from ._native import lib
+from ._native import ffi, lib
 from ._words import CODES, FORMATS, GATES, MODES, PREFETCHES, STATES, word
 
 _T = TypeVar("_T")
@@ -97,7 +98,7 @@ class DimensionStats:
 
     @classmethod
     def _from(cls, c: CData) -> DimensionStats:
-        path = text(c.file_name) or None
+        path = os.fsdecode(ffi.string(c.file_name)) or None
         return _copy(
             cls,
             c,

@@ -71,11 +71,14 @@ pub const file_flag_backup_semantics = 0x02000000;
 pub const security_sqos_present = 0x00100000;
 pub const security_anonymous = 0;
 pub const file_type_disk = 1;
+pub const file_attribute_readonly = 0x1;
 pub const file_attribute_directory = 0x10;
 pub const file_attribute_normal = 0x80;
 pub const file_attribute_sparse = 0x200;
 pub const file_end_of_file_info = 6;
 pub const file_attribute_tag_info = 9;
+pub const file_id_info = 18;
+pub const invalid_file_attributes = 0xffff_ffff;
 pub const reparse_tag_mount_point = 0xa0000003;
 pub const reparse_tag_symlink = 0xa000000c;
 pub const movefile_replace_existing = 0x1;
@@ -183,6 +186,9 @@ pub const FileInformation = extern struct {
         return @as(u64, info.size_high) << 32 | info.size_low;
     }
 };
+
+/// FILE_ID_INFO.
+pub const FileId = extern struct { volume: u64, low: u64, high: u64 };
 
 /// FILE_ATTRIBUTE_TAG_INFO.
 pub const AttributeTag = extern struct { attributes: u32, tag: u32 };
@@ -329,6 +335,7 @@ pub extern "kernel32" fn FormatMessageW(
     arguments: ?*anyopaque,
 ) callconv(.winapi) u32;
 pub extern "kernel32" fn GetCurrentThreadId() callconv(.winapi) u32;
+pub extern "kernel32" fn GetFileAttributesW(path: [*:0]const u16) callconv(.winapi) u32;
 pub extern "kernel32" fn GetFileInformationByHandle(
     file: *anyopaque,
     information: *FileInformation,
@@ -336,7 +343,7 @@ pub extern "kernel32" fn GetFileInformationByHandle(
 pub extern "kernel32" fn GetFileInformationByHandleEx(
     file: *anyopaque,
     class: u32,
-    information: *AttributeTag,
+    information: *anyopaque,
     size: u32,
 ) callconv(.winapi) Bool;
 pub extern "kernel32" fn GetFileType(file: *anyopaque) callconv(.winapi) u32;
