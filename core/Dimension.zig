@@ -704,6 +704,7 @@ fn completeLoad(
     const place = dimension.slots[slot];
     const replaced: ?Generation.Previous = if (previous) |old| .{
         .generation = old,
+        .mapped_file = &dimension.generations[~slot].mapped_file,
         .faulted = dimension.guards[~slot].markOf(old.number) != null,
     } else null;
     const guard = if (dimension.shared.guarded) &dimension.guards[slot] else null;

@@ -76,9 +76,12 @@ pub fn isFree(generation: *const Generation) bool {
     return generation.number == 0;
 }
 
-/// What a reload replaces. It keeps its place until then.
+/// What a reload replaces. It may be gone by the time that the new version is there.
 pub const Previous = struct {
+    /// A copy of it.
     generation: *const Generation,
+    /// Its own, for its address.
+    mapped_file: *const MappedFiles.Entry,
     /// A page of it could not be read, so that the same file may be whole again.
     faulted: bool,
 };
@@ -128,7 +131,7 @@ pub fn load(
     if (options.mode.sharing()) |sharing| {
         // Nobody writes to a faulted version any more, and its readers see what it shows.
         const overlooked = if (previous) |replaced|
-            if (replaced.faulted) &replaced.generation.mapped_file else null
+            if (replaced.faulted) replaced.mapped_file else null
         else
             null;
         MappedFiles.add(&generation.mapped_file, identity, .{
