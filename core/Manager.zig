@@ -659,6 +659,17 @@ pub fn enterNow(
 }
 
 /// Leaves again if the memory has become another manager's since the handle was looked at.
+/// Null: somebody is in the way, or has to say why nobody gets in.
+pub fn tryEnter(
+    manager: *Manager,
+    dimension: *Dimension,
+    handle: u64,
+    detail: *Detail,
+) Error!?Gate.Word {
+    const word = dimension.tryEnter(&manager.counters, dimension.index) orelse return null;
+    return try manager.stay(dimension, handle, word, detail);
+}
+
 fn stay(
     manager: *Manager,
     dimension: *Dimension,

@@ -713,9 +713,10 @@ MEMMGR_API memmgr_status memmgr_dimension_evict(memmgr_manager *manager, uint32_
 /* ==== Layer ================================================================================= */
 
 /* Describes a layer, by its name or by its index. What it says is true of the generation that is
- * loaded now; memmgr_layer_acquire describes and acquires in one step.
+ * loaded now; memmgr_layer_acquire describes and acquires in one step. Writers change no layer, and
+ * are not waited for.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,
- * UNKNOWN_LAYER, WAIT_TIMEOUT, FAULTED. Since: 0.1. */
+ * UNKNOWN_LAYER, FAULTED. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_layer_find(memmgr_manager *manager, uint32_t dimension,
                                            const char *name, memmgr_layer *layer_out,
                                            memmgr_error *error);

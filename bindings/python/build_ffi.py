@@ -127,6 +127,7 @@ def make_ffi() -> cffi.FFI:
     # The log function and the progress function that Python hands to C.
     ffi.cdef("void memmgr_python_log(const memmgr_log_record *, void *);")
     ffi.cdef("int32_t memmgr_python_progress(uint64_t, uint64_t, void *);")
+    ffi.cdef("int32_t memmgr_python_interrupt(void *);")
     ffi.cdef("int memmgr_python_extend(const char *);")
     own = [(Path(__file__).parent / name).read_text(encoding="utf-8") for name in OWN_SOURCES]
     includes = "#include <structmember.h>\n#include <memmgr.h>"

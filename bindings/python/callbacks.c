@@ -1,5 +1,5 @@
-/* What the library calls of Python: the log function and the progress functions, with the GIL, on
- * the thread of the call that led to them.
+/* What the library calls of Python: the log function, the progress functions and the interrupt
+ * function, with the GIL, on the thread of the call that led to them.
  *
  * A callback may run within any dealloc, so it leaves the exception that is pending as it found it.
  * What it raises itself is raised by the call: `call_and_raise` keeps it until the C function
@@ -209,6 +209,32 @@ static int32_t memmgr_python_progress(uint64_t done, uint64_t total, void *user)
                                             (unsigned long long)done, (unsigned long long)total);
     const int ends = goes_on == NULL || goes_on == Py_False;
     Py_XDECREF(goes_on);
+    leave(entry);
+    return ends;
+}
+
+/* A memmgr_interrupt_function, whose user pointer is the number of the main thread: Python's signal
+ * handlers run there. What one raises ends the call, which raises it. */
+static int32_t memmgr_python_interrupt(void *user)
+{
+    if (kept.type != NULL)
+        return 1;
+    const int is_main = PyThread_get_thread_ident() == (unsigned long)(uintptr_t)user;
+#ifdef Py_GIL_DISABLED
+    /* What one thread made and another dropped goes when the first one next runs, which a thread
+     * that waits does not: the collector sees to it. */
+    const Entry entry = enter();
+    PyObject *module = PyImport_ImportModule("memmgr._interrupt");
+    PyObject *none = module ? PyObject_CallMethod(module, "collect", NULL) : NULL;
+    Py_XDECREF(module);
+    const int ends = none == NULL || (is_main && PyErr_CheckSignals() != 0);
+    Py_XDECREF(none);
+#else
+    if (!is_main)
+        return 0;
+    const Entry entry = enter();
+    const int ends = PyErr_CheckSignals() != 0;
+#endif
     leave(entry);
     return ends;
 }

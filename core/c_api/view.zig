@@ -38,8 +38,9 @@ pub fn memmgr_view_try_acquire(
     return acquireFast(.refuse, handle, index, offset, length, view_out, error_out);
 }
 
-/// What a reader does about a writer in the way.
-const OnWriter = enum { wait, refuse };
+/// What a reader does about a writer in the way. `pass` is for who looks at no byte of the file: its
+/// layers are the same meanwhile.
+const OnWriter = enum { wait, refuse, pass };
 
 inline fn acquireFast(
     comptime on_writer: OnWriter,
@@ -186,6 +187,7 @@ const Reader = struct {
     manager: *Manager,
     dimension: *Dimension,
     word: Gate.Word,
+    pinned: bool,
 
     fn enter(call: *Call, handle: ?*types.Manager, index: u32) Call.Error!Reader {
         return enterAs(.wait, call, handle, index);
@@ -199,18 +201,22 @@ const Reader = struct {
     ) Call.Error!Reader {
         const target = try call.open(handle);
         const dimension = try call.dimension(target, index);
+        const entered: ?Gate.Word = switch (on_writer) {
+            .wait => try target.manager.enter(dimension, target.handle, &call.detail),
+            .refuse => try target.manager.enterNow(dimension, target.handle, &call.detail),
+            .pass => try target.manager.tryEnter(dimension, target.handle, &call.detail),
+        };
         return .{
             .manager = target.manager,
             .dimension = dimension,
-            .word = switch (on_writer) {
-                .wait => try target.manager.enter(dimension, target.handle, &call.detail),
-                .refuse => try target.manager.enterNow(dimension, target.handle, &call.detail),
-            },
+            .word = entered orelse try dimension.pin(target.handle, &call.detail),
+            .pinned = entered == null,
         };
     }
 
     fn leave(reader: Reader) void {
         const dimension = reader.dimension;
+        if (reader.pinned) return dimension.leavePinned(reader.word);
         dimension.leave(dimension.shared.counters, dimension.index, reader.word.slot);
     }
 
@@ -281,7 +287,7 @@ fn findLayer(
 ) Call.Error!void {
     const out = try call.output(types.Layer, layer_out);
     const text = try layerName(call, name);
-    const reader: Reader = try .enter(call, handle, index);
+    const reader: Reader = try .enterAs(.pass, call, handle, index);
     defer reader.leave();
     reader.describe(out, try reader.find(call, text));
 }
@@ -312,7 +318,7 @@ fn layerAt(
     layer_out: ?*types.Layer,
 ) Call.Error!void {
     const out = try call.output(types.Layer, layer_out);
-    const reader: Reader = try .enter(call, handle, dimension);
+    const reader: Reader = try .enterAs(.pass, call, handle, dimension);
     defer reader.leave();
     if (index >= reader.layers().items.len) {
         call.detail.layer = index;

@@ -13,7 +13,7 @@ Sizes are in bytes, times in seconds. Every function may be called from any thre
 """
 
 from . import _interpreter as _interpreter
-from . import _log
+from . import _interrupt, _log
 from ._dimension import Dimension
 from ._errors import (
     AllocationError,
@@ -112,4 +112,5 @@ __version__ = version()
 for _name in __all__:
     globals()[_name].__module__ = __name__
 
+_interrupt.install()
 _log.install()

@@ -8,16 +8,13 @@ while a call of the same thread is under way.
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from . import _native
-from ._errors import CLASSES, MemmgrError, WaitTimeoutError
+from ._errors import CLASSES, MemmgrError
 from ._native import ffi, lib
 
 CData: TypeAlias = Any
@@ -28,8 +25,6 @@ if not lib.memmgr_python_extend(_native.__name__.encode()):
     raise ImportError("memmgr._native could not be completed")
 
 _ERRNO_CODES = 1
-_FIRST_TURN_NS = 100_000_000
-_gil_enabled: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
 _BY_STATUS = {getattr(lib, f"MEMMGR_ERR_{name.upper()}"): cls for name, cls in CLASSES.items()}
 
 
@@ -65,26 +60,6 @@ def call(function: Callable[..., int], *arguments: Any, paths: Sequence[Path | N
     if status:
         raise exception(error, paths)
     spares.append(error)
-
-
-def in_turns(wait: Callable[[int], None], timeout_ns: int) -> None:
-    """Calls `wait` for a part of the timeout at a time, until one of them does not time out.
-
-    Between two turns this thread is in Python, so that Ctrl-C is heard. Readers may get in there
-    too, so each turn is twice as long as the one before: sooner or later one is longer than any of
-    them stays. Without the GIL, what one thread made and another dropped goes when the first one
-    next runs, which an idle thread does not: there the collector is asked to see to it.
-    """
-    end_ns = None if timeout_ns == lib.MEMMGR_FOREVER else time.monotonic_ns() + timeout_ns
-    turn_ns = _FIRST_TURN_NS
-    while end_ns is None or turn_ns < (left_ns := end_ns - time.monotonic_ns()):
-        try:
-            return wait(turn_ns)
-        except WaitTimeoutError:
-            turn_ns *= 2
-            if not _gil_enabled():
-                gc.collect()
-    return wait(max(left_ns, 0))
 
 
 def exception(error: CData, paths: Sequence[Path | None] = ()) -> MemmgrError:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arguments import Path, encode, encode_path, index, indices, nanoseconds
-from ._call import CData, call, in_turns, struct
+from ._call import CData, call, struct
 from ._dtypes import DType, numpy_dtype
 from ._errors import (
     InvalidArgumentError,
@@ -194,7 +194,7 @@ class Dimension(Views):
     def layers(self) -> Mapping[str, Layer]:
         """The layers of what is loaded, by name, in the order of their offsets; a snapshot.
 
-        Raises NotLoadedError. WaitTimeoutError: a writer kept its access.
+        Does not wait for a writer. Raises NotLoadedError.
         """
         return self._table().layers
 
@@ -668,7 +668,7 @@ class Dimension(Views):
         self, function: Callable[..., int], on_views: OnViews, timeout: float | None
     ) -> None:
         views, timeout_ns = choice(ON_VIEWS, on_views, "on_views"), nanoseconds(timeout, "timeout")
-        in_turns(lambda turn_ns: self._call(function, views, turn_ns), timeout_ns)
+        self._call(function, views, timeout_ns)
 
 
 def _layers(layers: Layers) -> list[Layer]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypeAlias, TypeVa
 import numpy.typing as npt
 
 from ._arguments import Path, encode, encode_path, integer, nanoseconds, try_index
-from ._call import call, in_turns, struct, text
+from ._call import call, struct, text
 from ._config import read_config
 from ._dimension import Cache, Dimension, Format, Layers, Mode, OnViews, Prefetch
 from ._errors import (
@@ -455,10 +455,7 @@ class Manager(Pools, Mapping[str, Dimension]):
         if self._closed:
             return
         try:
-            in_turns(
-                lambda turn_ns: call(lib.memmgr_manager_close, self._handle, views, turn_ns),
-                timeout_ns,
-            )
+            call(lib.memmgr_manager_close, self._handle, views, timeout_ns)
         except (ViewsHeldError, WaitTimeoutError) as error:
             self._tell_holders(error, lib.MEMMGR_NONE)
             raise

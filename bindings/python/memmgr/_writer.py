@@ -8,6 +8,7 @@ reopens there and then unless an array was kept. What ends the write is C, see `
 from __future__ import annotations
 
 import functools
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._arguments import nanoseconds
-from ._call import CData, exception, in_turns, struct
+from ._call import CData, exception, struct
 from ._dtypes import numpy_dtype
 from ._errors import (
     InvalidAccessError,
@@ -65,7 +66,7 @@ class Writer:
         """
         if self._memory is not None:
             raise InvalidArgumentError(f"{self!r} is in a block already", operation="write")
-        in_turns(self._begin, self._timeout_ns)
+        self._begin()
         return self
 
     def __exit__(
@@ -115,17 +116,20 @@ class Writer:
         state = "inert" if self._memory is None else "writing"
         return f"<memmgr.Writer of {visible(self._dimension.name)}, {state}>"
 
-    def _begin(self, timeout_ns: int) -> None:
-        dimension = self._dimension
+    def _begin(self) -> None:
+        dimension, left_ns = self._dimension, self._timeout_ns
+        forever = left_ns == lib.MEMMGR_FOREVER
+        end_ns = time.monotonic_ns() + left_ns
         while True:
-            # Layers are read before the gate closes: describing them waits for writers.
             table = dimension._table()
+            if not forever:
+                left_ns = max(end_ns - time.monotonic_ns(), 0)
             write, error = struct("memmgr_write"), struct("memmgr_error")
             end = functools.partial(
                 lib.memmgr_python_write_end, dimension._manager._handle, write, error
             )
             data = keeper(table.generation.data, end)
-            dimension._call(lib.memmgr_write_begin, lib.MEMMGR_WRITE_ANY_THREAD, timeout_ns, write)
+            dimension._call(lib.memmgr_write_begin, lib.MEMMGR_WRITE_ANY_THREAD, left_ns, write)
             if write.generation == table.generation.number:
                 self._write, self._error, self._table = write, error, table
                 self._memory = memory(data, write.length, writable=True)
