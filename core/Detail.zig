@@ -115,6 +115,16 @@ pub fn exceeds(
     return detail.fail(err, reason);
 }
 
+/// What another attempt is not to be told with: the reason of the one before.
+pub fn forget(detail: *Detail) void {
+    detail.code = 0;
+    detail.requested = 0;
+    detail.used = 0;
+    detail.limit = 0;
+    detail.limit_kind = .none;
+    detail.reason = "";
+}
+
 fn setLimit(detail: *Detail, limit: os.Limit) void {
     detail.used = limit.used;
     detail.limit = limit.value;

@@ -145,6 +145,11 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
         detail.limit = dimension_count_max;
         return detail.fail(error.InvalidArgument, "a manager has 1 to 65536 dimensions");
     }
+    if (options.pool_limit > Pool.limit_max) {
+        detail.requested = options.pool_limit;
+        detail.limit = Pool.limit_max;
+        return detail.fail(error.InvalidArgument, "the limit of the pools is at most 32 GiB");
+    }
     const layout = try Layout.of(&options, detail);
     const limit = limitOf(&options, layout);
     if (layout.charged > limit.left()) {
@@ -542,7 +547,7 @@ pub fn resizeBlock(
 
 pub fn freeBlock(manager: *Manager, handle: u64, block: *anyopaque, detail: *Detail) Error!void {
     if (!Log.isOn(.debug)) return manager.pool.free(handle, block, detail);
-    const size = try manager.pool.sizeOf(block, detail);
+    const size = try manager.pool.sizeOf(handle, block, detail);
     // The manager may go with its last block.
     const record = manager.event(.free, size);
     try manager.pool.free(handle, block, detail);

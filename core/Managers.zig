@@ -100,21 +100,42 @@ pub fn take(dimension_count: u32, detail: *Detail) Detail.Error!*Manager {
     lock.lock();
     defer lock.unlock();
     const capacity = std.math.ceilPowerOfTwoAssert(u32, @max(dimension_count, 16));
-    for (&table) |*entry| {
-        const manager = entry.load(.acquire) orelse continue;
-        if (manager.dimension_capacity != capacity or !manager.isFree()) continue;
-        manager.free.store(false, .monotonic);
-        return manager;
-    }
+    if (takeUsed(capacity, capacity)) |manager| return manager;
     for (&table, 0..) |*entry, index| {
-        if (entry.load(.acquire) != null) continue;
-        const manager = try create(capacity, detail);
-        manager.index = @intCast(index);
-        entry.store(manager, .release);
-        return manager;
+        if (entry.load(.acquire) == null) return replace(@intCast(index), capacity, 0, detail);
+    }
+    // All places were used: a larger one does, or a smaller one gets larger memory.
+    if (takeUsed(capacity, std.math.maxInt(u32))) |manager| return manager;
+    for (&table, 0..) |*entry, index| {
+        const manager = entry.load(.acquire).?;
+        if (!manager.free.load(.acquire)) continue;
+        const serial = manager.serial.load(.monotonic);
+        return replace(@intCast(index), capacity, serial, detail);
     }
     detail.limit = count_max;
     return detail.refused(0, "as many managers as there can be are open");
+}
+
+/// The memory of a manager that was closed, if any has room for so many dimensions.
+fn takeUsed(capacity_min: u32, capacity_max: u32) ?*Manager {
+    for (&table) |*entry| {
+        const manager = entry.load(.acquire) orelse continue;
+        const capacity = manager.dimension_capacity;
+        if (capacity < capacity_min or capacity > capacity_max or !manager.isFree()) continue;
+        manager.free.store(false, .monotonic);
+        return manager;
+    }
+    return null;
+}
+
+/// New memory for a place in the table. Of what is there nobody takes any more, and who is late in it
+/// finds it as it is; its handles stay known by their serial numbers.
+fn replace(index: u10, capacity: u32, serial: u64, detail: *Detail) Detail.Error!*Manager {
+    const manager = try create(capacity, detail);
+    manager.index = index;
+    manager.serial.store(serial, .monotonic);
+    table[index].store(manager, .release);
+    return manager;
 }
 
 fn create(capacity: u32, detail: *Detail) Detail.Error!*Manager {

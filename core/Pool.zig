@@ -34,6 +34,7 @@ const Atomic = std.atomic.Value;
 const Error = Detail.Error;
 
 pub const class_count = size_classes.count;
+pub const limit_max = Spans.limit_max;
 
 /// How long to look away from a cache whose owner is inside.
 const glance_ns = 20 * std.time.ns_per_us;
@@ -66,8 +67,11 @@ spans_lock: Lock,
 spans: Spans,
 /// Live blocks of a closed manager.
 remaining: Atomic(u64),
-/// During a fork: the caches could not be called in.
+/// During a fork: what is held, and that the caches could not be called in.
+forking_phase: Phase,
 forking_apart: bool,
+/// In a child: a thread of the parent may have taken locks to find that it is late.
+locks_left: bool,
 refusals: Atomic(u64),
 
 /// For zeroed memory, or for that of a pool whose manager is gone.
@@ -96,7 +100,15 @@ fn ensureOpen(pool: *Pool, handle: u64, detail: *Detail) Error!void {
         .closed => return closed(detail),
         .idle => {},
     }
-    pool.spans = try .init(pool.options.limit, pool.shared.budget, detail);
+    if (pool.locks_left) {
+        for (&pool.depots) |*depot| depot.lock = .{};
+        pool.spans_lock = .{};
+        pool.locks_left = false;
+    }
+    const spans: Spans = try .init(pool.options.limit, pool.shared.budget, detail);
+    pool.spans_lock.lock();
+    pool.spans = spans;
+    pool.spans_lock.unlock();
     for (&pool.depots, 0..) |*depot, class| {
         depot.init(@intCast(class), &pool.spans, &pool.spans_lock);
     }
@@ -150,12 +162,17 @@ fn tryToAlloc(pool: *Pool, handle: u64, request: Request, detail: *Detail) Error
     return block;
 }
 
+/// True if a block of this size has spans of its own.
+fn isLarge(pool: *const Pool, size: usize) bool {
+    return size > size_classes.size_max or pool.options.guard_pages;
+}
+
 /// Makes a new block zeros, without touching what the system has just given.
 fn clear(pool: *Pool, block: [*]u8, size: usize) void {
     const spans = &pool.spans;
-    const granule = Spans.granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(block)).?;
-    const is_large = spans.classOf(granule) == size_classes.large;
-    if (is_large) spans.clearLarge(granule, size) else @memset(block[0..size], 0);
+    const distance = @intFromPtr(block) - @intFromPtr(spans.arena.ptr);
+    const granule: u32 = @intCast(distance / Spans.granule_size);
+    if (pool.isLarge(size)) spans.clearLarge(granule, size) else @memset(block[0..size], 0);
 }
 
 /// What fills blocks that are handed out, and those that are freed.
@@ -169,7 +186,7 @@ fn allocAny(
     alignment: usize,
     detail: *Detail,
 ) Error![*]u8 {
-    if (size > size_classes.size_max or pool.options.guard_pages) {
+    if (pool.isLarge(size)) {
         return pool.allocLarge(handle, size, alignment, detail);
     }
     const class = if (alignment <= size_classes.alignment_min)
@@ -179,14 +196,15 @@ fn allocAny(
     if (pool.cacheOfThread(handle)) |cache| {
         if (cache.enterAny(handle)) {
             defer cache.leave();
-            if (cache.pop(Spans.live(class))) |block| return block;
+            if (cache.popAny(&pool.spans, class)) |block| return block;
             if (cache.fill(&pool.depots[class], detail)) {
-                if (cache.pop(Spans.live(class))) |block| return block;
-            } else |_| {}
+                if (cache.popAny(&pool.spans, class)) |block| return block;
+            } else |_| detail.forget();
         }
     }
     return pool.allocSingle(handle, class, detail) catch |err| switch (err) {
         error.LimitExceeded, error.AllocationRefused => {
+            detail.forget();
             try pool.revoke(handle, detail);
             defer pool.endRevoke();
             _ = pool.giveBackFree();
@@ -237,6 +255,7 @@ fn allocLarge(
 ) Error![*]u8 {
     return pool.allocRun(handle, size, alignment, detail) catch |err| switch (err) {
         error.LimitExceeded, error.AllocationRefused => {
+            detail.forget();
             try pool.revoke(handle, detail);
             defer pool.endRevoke();
             _ = pool.giveBackFree();
@@ -256,6 +275,8 @@ fn allocRun(
     pool.spans_lock.lock();
     defer pool.spans_lock.unlock();
     try pool.checkOpen(handle, detail);
+    // Whatever is given back; and its spans may be more than can be counted.
+    if (size > pool.options.limit) return pool.spans.refuse(size, detail);
     const guard = pool.options.guard_pages;
     const granule = try pool.spans.allocLarge(size, alignment, guard, detail);
     return pool.spans.address(granule);
@@ -275,8 +296,9 @@ pub fn allocBatch(
         if (done == blocks.len) return;
         blocks[done] = pool.alloc(handle, .{ .size = size }, detail) catch |err| {
             for (blocks[0..done]) |block| {
+                // Another thread may have found it there, and freed it already.
                 var ignored: Detail = .{};
-                pool.free(handle, block.?, &ignored) catch unreachable;
+                pool.free(handle, block orelse continue, &ignored) catch {};
             }
             @memset(blocks, null);
             // With the slabs that it grew by: they stay only where blocks were handed out.
@@ -302,11 +324,14 @@ pub fn resize(
     size: usize,
     detail: *Detail,
 ) Error![*]u8 {
-    const room = try pool.sizeOf(block, detail);
+    const room = try pool.sizeOf(handle, block, detail);
     const bytes: [*]u8 = @ptrCast(block);
     if (size <= room) {
         const stays_large = @min(size, room) > size_classes.size_max;
-        if (stays_large and !pool.options.guard_pages) return pool.shrinkLarge(block, size, detail);
+        if (stays_large and !pool.options.guard_pages) {
+            try pool.shrinkLarge(handle, block, size, detail);
+            return bytes;
+        }
         if (size >= room / 2 or room == size_classes.alignment_min) return bytes;
     }
     const moved = pool.tryToAlloc(handle, .{ .size = size }, detail) catch |err| {
@@ -316,25 +341,69 @@ pub fn resize(
     };
     const kept = @min(size, room);
     @memcpy(moved[0..kept], bytes[0..kept]);
-    try pool.free(handle, block, detail);
+    pool.free(handle, block, detail) catch |err| {
+        // Another thread has freed it meanwhile.
+        var ignored: Detail = .{};
+        pool.free(handle, moved, &ignored) catch {};
+        return err;
+    };
     return moved;
 }
 
-fn shrinkLarge(pool: *Pool, block: *anyopaque, size: usize, detail: *Detail) Error![*]u8 {
+fn shrinkLarge(
+    pool: *Pool,
+    handle: u64,
+    pointer: *anyopaque,
+    size: usize,
+    detail: *Detail,
+) Error!void {
+    const stay = try pool.enter(handle, detail);
+    defer pool.leave(stay);
     pool.spans_lock.lock();
     defer pool.spans_lock.unlock();
-    pool.spans.shrinkLarge(try pool.spans.find(block, detail), size);
-    return @ptrCast(block);
+    const block = try pool.spans.look(pointer, detail);
+    if (block.isLarge()) pool.spans.shrinkLarge(block.granule, size);
 }
 
-pub fn sizeOf(pool: *Pool, block: *const anyopaque, detail: *Detail) Error!usize {
-    try pool.checkUsed(detail);
-    return pool.spans.room(try pool.spans.find(block, detail));
+pub fn sizeOf(pool: *Pool, handle: u64, pointer: *const anyopaque, detail: *Detail) Error!usize {
+    const stay = try pool.enter(handle, detail);
+    defer pool.leave(stay);
+    return pool.spans.room(try pool.spans.look(pointer, detail));
 }
 
-fn checkUsed(pool: *Pool, detail: *Detail) Error!void {
-    if (pool.phase.load(.acquire) != .idle) return;
-    return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
+/// By what the pools of a handle stay as they are for who looks into them: a cache that he is
+/// inside of, or, of closed pools too, a tenancy.
+const Stay = union(enum) { cache: *Cache, tenant };
+
+/// Without it the last block may be freed, and the pools be gone or another manager's.
+fn enter(pool: *Pool, handle: u64, detail: *Detail) Error!Stay {
+    if (pool.phase.load(.acquire) == .open) {
+        if (pool.cacheOfThread(handle)) |cache| {
+            if (cache.enterAny(handle)) return .{ .cache = cache };
+        }
+    }
+    if (!pool.shared.moveIn()) return gone(detail);
+    errdefer pool.shared.moveOut(1);
+    if (pool.handle.load(.acquire) != handle) return gone(detail);
+    if (pool.phase.load(.acquire) == .idle) {
+        return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
+    }
+    return .tenant;
+}
+
+fn leave(pool: *Pool, stay: Stay) void {
+    switch (stay) {
+        .cache => |cache| cache.leave(),
+        .tenant => pool.shared.moveOut(1),
+    }
+}
+
+/// Of a block whose manager has gone with its last.
+pub fn gone(detail: *Detail) Error {
+    return detail.fail(
+        error.PoolCorruption,
+        "the manager was closed, and its last block was freed before",
+    );
 }
 
 // Freeing ---------------------------------------------------------------------------------------
@@ -365,47 +434,61 @@ pub fn tryFreeMany(handle: u64, blocks: []const ?*anyopaque) usize {
     return blocks.len;
 }
 
-pub fn free(pool: *Pool, handle: u64, block: *anyopaque, detail: *Detail) Error!void {
-    try pool.checkUsed(detail);
-    const granule = try pool.spans.find(block, detail);
-    if (pool.options.poison) {
-        const bytes: [*]u8 = @ptrCast(block);
-        @memset(bytes[0..pool.spans.room(granule)], poison_free);
+/// Of several threads that free one block at the same moment without an atomic operation, each may
+/// be told that it did: see `Cache`. Everybody else learns that it was freed before.
+pub fn free(pool: *Pool, handle: u64, pointer: *anyopaque, detail: *Detail) Error!void {
+    const stay = try pool.enter(handle, detail);
+    defer pool.leave(stay);
+    const block = try pool.spans.look(pointer, detail);
+    if (block.isLarge()) return pool.freeLarge(block, detail);
+    switch (stay) {
+        .cache => |cache| if (try pool.freeInto(cache, block, detail)) return,
+        .tenant => {},
     }
-    const class = pool.spans.classOf(granule);
-    if (class == size_classes.large) return pool.freeLarge(block, detail);
-    if (pool.cacheOfThread(handle)) |cache| {
-        if (cache.enterAny(handle)) {
-            defer cache.leave();
-            if (cache.push(@intFromPtr(block))) return;
-            // If that fails it is for want of a magazine, and the depot needs none.
-            if (cache.drain(&pool.depots[class], detail)) {
-                if (cache.push(@intFromPtr(block))) return;
-            } else |_| {}
-        }
-    }
-    return pool.freeSingle(class, block, detail);
+    return pool.freeSingle(block, detail);
 }
 
-fn freeSingle(pool: *Pool, class: u32, block: *anyopaque, detail: *Detail) Error!void {
+/// False if there is no magazine for it: the depot needs none.
+fn freeInto(pool: *Pool, cache: *Cache, block: Spans.Block, detail: *Detail) Error!bool {
+    for (0..2) |_| switch (cache.put(&pool.spans, block)) {
+        .done => return true,
+        .not_live => return Spans.freed(detail),
+        .full, .not_attached => cache.drain(&pool.depots[block.class], detail) catch {
+            detail.forget();
+            return false;
+        },
+    };
+    return false;
+}
+
+fn freeSingle(pool: *Pool, block: Spans.Block, detail: *Detail) Error!void {
     const left = left: {
-        const depot = &pool.depots[class];
+        const depot = &pool.depots[block.class];
         depot.lock.lock();
         defer depot.lock.unlock();
-        const granule = try pool.spans.find(block, detail);
-        pool.spans.states[granule].store(Spans.free_block, .release);
-        depot.put(granule);
+        const live = Spans.live(block.class);
+        if (pool.options.poison) {
+            // Before anybody else can have it; nobody frees it meanwhile but under this lock.
+            if (pool.spans.states[block.granule].load(.acquire) != live) return Spans.freed(detail);
+            @memset(pool.spans.address(block.granule)[0..pool.spans.room(block)], poison_free);
+        }
+        if (!pool.spans.claim(block.granule, live, Spans.free_block)) return Spans.freed(detail);
+        depot.put(block.granule);
         break :left pool.phase.load(.monotonic) == .closed;
     };
     if (left) pool.leaveOne();
 }
 
-fn freeLarge(pool: *Pool, block: *anyopaque, detail: *Detail) Error!void {
+fn freeLarge(pool: *Pool, block: Spans.Block, detail: *Detail) Error!void {
     const left = left: {
         pool.spans_lock.lock();
         defer pool.spans_lock.unlock();
-        const granule = try pool.spans.find(block, detail);
-        pool.spans.freeLarge(granule, pool.options.guard_pages);
+        const state = pool.spans.states[block.granule].load(.acquire);
+        if (state != Spans.live(block.class)) return Spans.freed(detail);
+        if (pool.options.poison) {
+            @memset(pool.spans.address(block.granule)[0..pool.spans.room(block)], poison_free);
+        }
+        pool.spans.freeLarge(block, pool.options.guard_pages);
         const left = pool.phase.load(.monotonic) == .closed;
         // Nobody asks for it any more.
         if (left) _ = pool.spans.giveKept();
@@ -439,12 +522,7 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
         if (pool.handle.load(.monotonic) != handle) return null;
         // Whoever switched it on since calls all caches in next.
         if (Log.isOn(.debug)) return null;
-        cache.asymmetric = pool.options.asymmetric;
-        cache.hot.base = pool.spans.arena.ptr;
-        cache.hot.granules = pool.spans.granules();
-        cache.hot.states = pool.spans.states;
-        cache.hot.live_states = pool.spans.live_states;
-        cache.hot.handle.store(handle, .release);
+        cache.give(handle, &pool.spans, pool.options.asymmetric, index);
     }
     cache.setLast();
     return cache;
@@ -453,9 +531,9 @@ fn cacheOfThread(pool: *Pool, handle: u64) ?*Cache {
 /// The thread of an index ends: what it has at hand goes to the depots.
 pub fn leaveThread(pool: *Pool, index: u32) void {
     const cache = pool.caches[index].load(.acquire) orelse return;
-    const handle = cache.hot.handle.load(.monotonic);
     // If it is not to be used, whoever says so empties it.
-    if (handle == 0 or !cache.enterAny(handle)) return;
+    const handle = cache.holder() orelse return;
+    if (!cache.enterAny(handle)) return;
     defer cache.leave();
     cache.empty(&pool.depots, .unlocked);
 }
@@ -482,7 +560,7 @@ fn callIn(pool: *Pool, code: *i64) os.Error!void {
     const caches = pool.caches[0..threads.limit()];
     for (caches) |*entry| {
         const cache = entry.load(.acquire) orelse continue;
-        cache.hot.handle.store(0, .seq_cst);
+        cache.takeAway();
     }
     if (pool.options.asymmetric) try threads.barrier(code);
     for (caches) |*entry| {
@@ -507,26 +585,43 @@ fn endRevoke(pool: *Pool) void {
 ///
 /// Unless the system refuses the barrier: then owners may be in the middle of their caches, which
 /// the child does not look at. What it finds in them is lost to it.
+///
+/// Pools that nobody has asked for a block have nothing to be held still, and those of a closed
+/// manager no caches.
 pub fn beginFork(pool: *Pool) void {
     pool.revoking.lock();
-    var ignored: i64 = 0;
     pool.forking_apart = false;
-    pool.callIn(&ignored) catch {
-        pool.forking_apart = true;
-        for (&pool.depots) |*depot| depot.lock.lock();
-    };
+    // Under `revoking` it stays what it is.
+    pool.forking_phase = pool.phase.load(.monotonic);
+    switch (pool.forking_phase) {
+        .idle => return,
+        .open => {
+            var ignored: i64 = 0;
+            pool.callIn(&ignored) catch {
+                pool.forking_apart = true;
+                for (&pool.depots) |*depot| depot.lock.lock();
+            };
+        },
+        .closed => for (&pool.depots) |*depot| depot.lock.lock(),
+    }
     pool.spans_lock.lock();
 }
 
 pub fn endFork(pool: *Pool, stage: os.ForkStage) void {
-    if (stage == .in_child) for (pool.caches[0..threads.limit()]) |*entry| {
+    if (stage == .in_child) pool.becomeChild();
+    if (pool.forking_phase == .idle) return pool.revoking.unlock();
+    pool.spans_lock.unlock();
+    pool.endRevoke();
+}
+
+fn becomeChild(pool: *Pool) void {
+    if (pool.forking_phase == .idle) pool.locks_left = true;
+    for (pool.caches[0..threads.limit()]) |*entry| {
         // Who is gone may just have looked whether it may go in, but could not.
         const cache = entry.load(.acquire) orelse continue;
         cache.hot.busy.store(0, .monotonic);
         if (pool.forking_apart) cache.forget();
-    };
-    pool.spans_lock.unlock();
-    pool.endRevoke();
+    }
 }
 
 /// Between `revoke` and its end: gives back every slab without a live block; returns the bytes.
@@ -542,6 +637,7 @@ fn giveBackFree(pool: *Pool) u64 {
     while (slabs.next()) |span| {
         if (span.free == Depot.doomed) pool.depots[span.class].dropSlab(span.first);
     }
+    for (&pool.depots) |*depot| depot.giveBackEmpty();
     const bytes = spans.giveKept();
     if (spans.charged.load(.monotonic) == 0) spans.reset();
     return bytes;

@@ -147,10 +147,7 @@ fn free(call: *Call, manager: ?*types.Manager, block: *anyopaque) Call.Error!voi
 fn lookUp(call: *Call, manager: ?*types.Manager) Call.Error!Call.Target {
     const value: u64 = @intFromPtr(manager);
     if (Managers.find(value) == null and Managers.wasOpen(value)) {
-        return call.detail.fail(
-            error.PoolCorruption,
-            "the manager was closed, and its last block was freed before",
-        );
+        return Pool.gone(&call.detail);
     }
     return call.lookUp(manager);
 }
@@ -202,7 +199,7 @@ fn sizeOf(
     const out = size_out orelse return call.invalid("size_out is NULL");
     const pointer = block orelse return call.invalid("block is NULL");
     const target = try lookUp(call, manager);
-    out.* = try target.manager.pool.sizeOf(pointer, &call.detail);
+    out.* = try target.manager.pool.sizeOf(target.handle, pointer, &call.detail);
 }
 
 pub fn memmgr_pool_trim(

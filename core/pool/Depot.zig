@@ -27,6 +27,9 @@ spans_lock: *Lock,
 spans: *Spans,
 class: u32,
 rounds: u32,
+/// Magazines that may be obtained, and that were: those here, and two of each cache.
+share: u32,
+obtained: u32,
 full: ?*Magazine,
 full_count: u32,
 empty: ?*Magazine,
@@ -43,15 +46,21 @@ carved: u64,
 refills: u64,
 singles: u64,
 
-/// For zeroed memory, or for that of a depot whose manager is gone.
+/// For zeroed memory, or for that of a depot whose manager is gone. A thread that is late may take
+/// the lock, to find that it is.
 pub fn init(depot: *Depot, class: u32, spans: *Spans, spans_lock: *Lock) void {
-    depot.* = std.mem.zeroInit(Depot, .{
-        .lock = depot.lock,
+    depot.lock.lock();
+    defer depot.lock.unlock();
+    const fresh = std.mem.zeroInit(Depot, .{
+        .lock = Lock{},
         .spans_lock = spans_lock,
         .spans = spans,
         .class = class,
         .rounds = size_classes.roundsOf(class),
     });
+    inline for (@typeInfo(Depot).@"struct".field_names) |name| {
+        if (comptime !std.mem.eql(u8, name, "lock")) @field(depot, name) = @field(fresh, name);
+    }
 }
 
 /// Spans of a slab.
@@ -70,14 +79,35 @@ pub fn freeBlocks(depot: *const Depot) u64 {
 
 // With magazines --------------------------------------------------------------------------------
 
+/// There always is one: the share is enough for all blocks there are, and if there are fewer empty
+/// ones than that, some blocks are here twice.
 pub fn obtainEmpty(depot: *Depot) *Magazine {
+    if (depot.empty == null and depot.obtained >= depot.share) depot.dropDoubles();
     if (depot.empty) |magazine| {
         depot.empty = magazine.next;
         return magazine;
     }
     depot.spans_lock.lock();
     defer depot.spans_lock.unlock();
+    depot.obtained += 1;
     return depot.spans.magazines.obtain();
+}
+
+/// Two more can be obtained, for a cache. Under `spans_lock`, as what gives them back.
+pub fn addCache(depot: *Depot, code: *i64) os.Error!void {
+    try depot.spans.magazines.guarantee(2, code);
+    depot.share += 2;
+}
+
+/// After those of a cache were taken over.
+pub fn removeCache(depot: *Depot) void {
+    depot.share -= 2;
+    depot.giveBackEmpty();
+    if (depot.obtained > depot.share) {
+        depot.dropDoubles();
+        depot.giveBackEmpty();
+    }
+    depot.spans.magazines.guaranteed -= 2;
 }
 
 fn putEmpty(depot: *Depot, magazine: *Magazine) void {
@@ -129,8 +159,10 @@ pub fn absorb(depot: *Depot, magazine: *Magazine, count: u32) void {
         depot.partial_count = count;
         return;
     }
-    for (magazine.blocks(depot.rounds)[0..count]) |granule| depot.put(granule);
+    var blocks: [size_classes.rounds_max]u32 = undefined;
+    @memcpy(blocks[0..count], magazine.blocks(depot.rounds)[0..count]);
     depot.putEmpty(magazine);
+    for (blocks[0..count]) |granule| depot.put(granule);
 }
 
 // One by one ------------------------------------------------------------------------------------
@@ -149,21 +181,23 @@ pub fn put(depot: *Depot, granule: u32) void {
 }
 
 pub fn take(depot: *Depot, detail: *Detail) Error!u32 {
+    while (depot.takeNext()) |granule| {
+        if (depot.spans.states[granule].load(.monotonic) == Spans.free_block) return granule;
+        depot.spans.countDouble();
+    }
+    if (depot.bump_left == 0) try depot.grow(detail);
+    return depot.carve();
+}
+
+fn takeNext(depot: *Depot) ?u32 {
     if (depot.partial_count == 0) {
-        if (depot.takeFull()) |magazine| {
-            if (depot.partial) |empty| depot.putEmpty(empty);
-            depot.partial = magazine;
-            depot.partial_count = depot.rounds;
-        } else {
-            if (depot.bump_left == 0) try depot.grow(detail);
-            return depot.carve();
-        }
+        const magazine = depot.takeFull() orelse return null;
+        if (depot.partial) |empty| depot.putEmpty(empty);
+        depot.partial = magazine;
+        depot.partial_count = depot.rounds;
     }
     depot.partial_count -= 1;
-    const granule = depot.partial.?.blocks(depot.rounds)[depot.partial_count];
-    if (depot.spans.states[granule].load(.monotonic) == Spans.free_block) return granule;
-    _ = depot.spans.doubles.fetchAdd(1, .monotonic);
-    return depot.take(detail);
+    return depot.partial.?.blocks(depot.rounds)[depot.partial_count];
 }
 
 // Slabs -----------------------------------------------------------------------------------------
@@ -200,6 +234,7 @@ fn grow(depot: *Depot, detail: *Detail) Error!void {
     const length = slabLength(depot.class);
     depot.growBy(length, detail) catch |err| {
         if (err != error.LimitExceeded) return err;
+        detail.forget();
         try depot.growBy(spansFor(size_classes.sizeOf(depot.class)), detail);
     };
 }
@@ -215,26 +250,42 @@ fn growBy(depot: *Depot, length: u32, detail: *Detail) Error!void {
     };
     errdefer magazines.guaranteed -= count;
     const first = try depot.spans.take(depot.class, length, 0, detail);
+    depot.share += count;
     depot.slabs += 1;
     depot.capacity += blocks;
     depot.bump_granule = first * Spans.granulesPerSpan();
     depot.bump_left = blocks;
 }
 
-/// Counts its free blocks in their slabs. Under all locks, as the next two.
-pub fn countFree(depot: *Depot) void {
-    var next = depot.full;
-    while (next) |magazine| : (next = magazine.next) depot.countIn(magazine, depot.rounds);
-    if (depot.partial) |magazine| depot.countIn(magazine, depot.partial_count);
+/// A block that two threads freed at the same time may be here twice, or be somebody else's: keeps
+/// one of each that is this depot's. Under its lock.
+fn dropDoubles(depot: *Depot) void {
+    depot.countEach(.only);
+    depot.keepCounted();
 }
 
-fn countIn(depot: *Depot, magazine: *Magazine, count: u32) void {
+/// Counts its free blocks in their slabs. Under all locks, as `keepCounted` with doomed slabs.
+pub fn countFree(depot: *Depot) void {
+    depot.countEach(.in_slabs);
+}
+
+const Counting = enum { only, in_slabs };
+
+fn countEach(depot: *Depot, comptime counting: Counting) void {
+    var next = depot.full;
+    while (next) |magazine| : (next = magazine.next) {
+        depot.countIn(magazine, depot.rounds, counting);
+    }
+    if (depot.partial) |magazine| depot.countIn(magazine, depot.partial_count, counting);
+}
+
+fn countIn(depot: *Depot, magazine: *Magazine, count: u32, comptime counting: Counting) void {
     for (magazine.blocks(depot.rounds)[0..count]) |granule| {
         const state = &depot.spans.states[granule];
         // Not those that were handed out or counted, since two threads freed them.
         if (state.load(.monotonic) != Spans.free_block) continue;
         state.store(Spans.counted, .monotonic);
-        depot.slabOf(granule).free += 1;
+        if (counting == .in_slabs) depot.slabOf(granule).free += 1;
     }
 }
 
@@ -261,17 +312,17 @@ pub fn keepCounted(depot: *Depot) void {
         chain = magazine.next;
         depot.keep(magazine, depot.rounds);
     }
+}
+
+/// Under `spans_lock`: magazines that it does not need are for other depots.
+pub fn giveBackEmpty(depot: *Depot) void {
     if (depot.partial_count == 0) if (depot.partial) |magazine| {
         depot.putEmpty(magazine);
         depot.partial = null;
     };
-    depot.giveBackEmpty();
-}
-
-/// Under `spans_lock`: what it does not need is not counted for it any more.
-pub fn giveBackEmpty(depot: *Depot) void {
     while (depot.empty) |magazine| {
         depot.empty = magazine.next;
+        depot.obtained -= 1;
         depot.spans.magazines.giveBack(magazine);
     }
 }
@@ -283,7 +334,7 @@ fn keep(depot: *Depot, magazine: *Magazine, count: u32) void {
     for (blocks[0..count]) |granule| {
         const state = &depot.spans.states[granule];
         if (state.load(.monotonic) != Spans.counted) {
-            _ = depot.spans.doubles.fetchAdd(1, .monotonic);
+            depot.spans.countDouble();
             continue;
         }
         state.store(Spans.free_block, .monotonic);
@@ -299,6 +350,7 @@ pub fn dropSlab(depot: *Depot, first: u32) void {
     depot.capacity -= blocks;
     depot.carved -= span.carved;
     const count = depot.magazinesFor(blocks) + @intFromBool(depot.slabs == 0);
+    depot.share -= count;
     depot.spans.magazines.guaranteed -= count;
     if (span.carved < blocks) depot.bump_left = 0;
     depot.spans.release(first, span.length);

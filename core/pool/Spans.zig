@@ -25,17 +25,28 @@ const Atomic = std.atomic.Value;
 const Error = Detail.Error;
 
 pub const granule_size = size_classes.alignment_min;
-/// Granules are numbered with 32 bits.
-const granules_max: u64 = 1 << 32;
+/// Granules are numbered with 32 bits, and so is the one behind the last.
+const granules_max: u64 = std.math.maxInt(u32);
+/// Half of what the numbers reach: the range is twice the limit.
+pub const limit_max: u64 = 32 << 30;
 /// The range is a multiple of it.
 const large_page_size = 2 << 20;
 
-/// What starts at a granule: no block, a free one, or a live one of class `state - 1`. Counted are
-/// free ones for as long as free slabs are looked for.
+/// What starts at a granule: no block, a live one of class `state - 1`, or a free one. A free block's
+/// state says where it can be handed out from, which is one place only, whatever magazines it is
+/// in: `free_block` is the depot, under its lock, and above the live states each thread's cache has
+/// a state of its own (`Cache.code`). Counted are those of the depot while doubles are looked for.
 pub const State = u8;
 pub const none: State = 0;
+pub const owned_first: State = live(size_classes.large) + 1;
+/// Of caches that have no state of their own, which move it by compare-and-swap.
+pub const owned_together: State = 253;
 pub const counted: State = 254;
 pub const free_block: State = 255;
+
+inline fn isLive(state: State) bool {
+    return state != none and state < owned_first;
+}
 
 pub inline fn live(class: u32) State {
     return @intCast(class + 1);
@@ -200,29 +211,52 @@ pub fn granules(spans: *const Spans) usize {
     return @as(usize, spans.count) * granulesPerSpan();
 }
 
-/// The granule of a live block.
-pub fn find(spans: *const Spans, pointer: *const anyopaque, detail: *Detail) Error!u32 {
+/// A block that was live when it was looked at. It may be another thread's by now, which frees it
+/// too: whoever changes its state compares that with `live(class)` when he does.
+pub const Block = struct {
+    granule: u32,
+    class: u32,
+
+    pub fn isLarge(block: Block) bool {
+        return block.class == size_classes.large;
+    }
+};
+
+/// Granule and class of a live block, by one load of its state.
+pub fn look(spans: *const Spans, pointer: *const anyopaque, detail: *Detail) Error!Block {
     const granule = granuleAt(spans.arena.ptr, spans.granules(), @intFromPtr(pointer)) orelse
         return detail.fail(error.PoolCorruption, "it is not a block of this manager's pools");
-    return switch (spans.states[granule].load(.acquire)) {
-        free_block, counted => detail.fail(error.PoolCorruption, "the block was freed before"),
-        none => detail.fail(error.PoolCorruption, "the pointer is not to the start of a block"),
-        else => granule,
-    };
+    const state = spans.states[granule].load(.acquire);
+    if (isLive(state)) return .{ .granule = granule, .class = state - 1 };
+    if (state == none) {
+        return detail.fail(error.PoolCorruption, "the pointer is not to the start of a block");
+    }
+    return freed(detail);
 }
 
-/// The class of a live block.
-pub fn classOf(spans: *const Spans, granule: u32) u32 {
-    return spans.states[granule].load(.monotonic) - 1;
+/// One block was found in a second magazine, and is forgotten there.
+pub fn countDouble(spans: *Spans) void {
+    _ = spans.doubles.fetchAdd(1, .monotonic);
 }
 
-/// Bytes of room of a live block.
-pub fn room(spans: *const Spans, granule: u32) usize {
-    const class = spans.classOf(granule);
-    if (class != size_classes.large) return size_classes.sizeOf(class);
-    const span = &spans.spans[granule / granulesPerSpan()];
+pub fn freed(detail: *Detail) Error {
+    return detail.fail(error.PoolCorruption, "the block was freed before");
+}
+
+/// Moves a block's state if it is what is expected; false if it is not, or not any more. Of two
+/// callers that expect the same, one succeeds.
+pub fn claim(spans: *const Spans, granule: u32, expected: State, next: State) bool {
+    const state = &spans.states[granule];
+    return state.cmpxchgStrong(expected, next, .acq_rel, .monotonic) == null;
+}
+
+/// Bytes of room of a block. Of a large one, under the lock, or for who has the block.
+pub fn room(spans: *const Spans, block: Block) usize {
+    if (!block.isLarge()) return size_classes.sizeOf(block.class);
+    const span = &spans.spans[block.granule / granulesPerSpan()];
     const length = @atomicLoad(u32, &span.length, .monotonic);
-    return length * spanSize() - granule % granulesPerSpan() * @as(usize, granule_size);
+    const offset = block.granule % granulesPerSpan() * @as(usize, granule_size);
+    return length * spanSize() -| offset;
 }
 
 // Spans -----------------------------------------------------------------------------------------
@@ -272,19 +306,21 @@ fn takeReserved(spans: *Spans, length: u32, guard: u32, detail: *Detail) Error!u
     if (all -| spans.kept_count * spanSize() > spans.limit -| charged) {
         return spans.refuse(all, detail);
     }
-    const first = spans.findRun(spans.free, length + guard) orelse {
+    const first = spans.findFree(length, guard) orelse {
         return detail.refused(all, "the pools have no run of addresses that is long enough");
     };
     const kept = countBits(spans.kept, first, length);
     const bytes = (length - kept) * spanSize();
-    if (bytes > spans.limit -| charged) return spans.refuse(bytes, detail);
+    // Less than before, if a guard was given back.
+    const held = spans.charged.load(.monotonic);
+    if (bytes > spans.limit -| held) return spans.refuse(bytes, detail);
     try spans.budget.tryCharge(bytes, detail);
     os.take(spans.arena.ptr + first * spanSize(), all, &detail.code) catch {
         spans.budget.uncharge(bytes);
         return detail.refused(bytes, "the system refuses memory for a slab");
     };
-    spans.charged.store(charged + bytes, .monotonic);
-    _ = spans.peak.fetchMax(charged + bytes, .monotonic);
+    spans.charged.store(held + bytes, .monotonic);
+    _ = spans.peak.fetchMax(held + bytes, .monotonic);
     _ = spans.grown.fetchAdd(bytes, .monotonic);
     // All of the run is kept, until `take` uses it.
     setBits(spans.kept, first, length, true);
@@ -292,7 +328,31 @@ fn takeReserved(spans: *Spans, length: u32, guard: u32, detail: *Detail) Error!u
     return first;
 }
 
-fn refuse(spans: *Spans, bytes: u64, detail: *Detail) Error {
+/// A run for a slab or a block, and behind it spans that nobody has access to: kept ones are given
+/// back for that, and if the system will not take them, another run is looked for.
+fn findFree(spans: *Spans, length: u32, guard: u32) ?u32 {
+    if (guard == 0) return spans.findRun(spans.free, length);
+    var start: u32 = 0;
+    while (spans.nextRun(spans.free, start)) |run| {
+        start = run.first + run.length;
+        if (run.length < length + guard) continue;
+        for (run.first..start - length - guard + 1) |index| {
+            const first: u32 = @intCast(index);
+            if (spans.withoutAccess(first + length, guard)) return first;
+        }
+    }
+    return null;
+}
+
+fn withoutAccess(spans: *Spans, first: u32, length: u32) bool {
+    for (first..first + length) |index| {
+        if (countBits(spans.kept, @intCast(index), 1) == 0) continue;
+        if (spans.giveRun(@intCast(index), 1) == 0) return false;
+    }
+    return true;
+}
+
+pub fn refuse(spans: *Spans, bytes: u64, detail: *Detail) Error {
     detail.requested = bytes;
     detail.used = spans.charged.load(.monotonic);
     detail.limit = spans.limit;
@@ -377,6 +437,8 @@ pub fn shrinkLarge(spans: *Spans, granule: u32, size: usize) void {
     const first = granule / granulesPerSpan();
     const head = &spans.spans[first];
     const length = lengthOf(size);
+    // Another thread has made it smaller still.
+    if (length >= head.length) return;
     const cut = head.length - length;
     @atomicStore(u32, &head.length, length, .monotonic);
     _ = spans.large_bytes.fetchSub(cut * spanSize(), .monotonic);
@@ -397,11 +459,11 @@ pub fn clearLarge(spans: *const Spans, granule: u32, size: usize) void {
     }
 }
 
-pub fn freeLarge(spans: *Spans, granule: u32, guard: bool) void {
-    const first = granule / granulesPerSpan();
+pub fn freeLarge(spans: *Spans, block: Block, guard: bool) void {
+    const first = block.granule / granulesPerSpan();
     _ = spans.large_blocks.fetchSub(1, .monotonic);
-    _ = spans.large_bytes.fetchSub(spans.room(granule), .monotonic);
-    spans.states[granule].store(free_block, .release);
+    _ = spans.large_bytes.fetchSub(spans.room(block), .monotonic);
+    spans.states[block.granule].store(free_block, .release);
     const length = spans.spans[first].length;
     spans.release(first, length);
     if (!guard) return;

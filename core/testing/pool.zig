@@ -222,7 +222,7 @@ fn runModel(fixture: *Fixture, random: std.Random, slots: []Slot, rounds: usize)
                 try testing.expect(std.mem.isAligned(@intFromPtr(slot.block.ptr), alignment));
             }
         }
-        const room = try fixture.manager.pool.sizeOf(slot.block.ptr, &fixture.detail);
+        const room = try fixture.manager.pool.sizeOf(fixture.handle, slot.block.ptr, &fixture.detail);
         try testing.expect(room >= slot.block.len);
         slot.stamp = random.int(u8);
         @memset(slot.block, slot.stamp);
@@ -280,7 +280,7 @@ test "R7.1 pool: what is no live block of this manager's is an error each, and h
             try testing.expectError(error.PoolCorruption, fixture.freePointer(interior));
             try testing.expectError(
                 error.PoolCorruption,
-                fixture.manager.pool.sizeOf(interior, &fixture.detail),
+                fixture.manager.pool.sizeOf(fixture.handle, interior, &fixture.detail),
             );
         }
         try testing.expectError(error.PoolCorruption, other.freePointer(block.ptr));
@@ -309,7 +309,7 @@ test "R6.3 pool: a block is at most 15 bytes or an eighth larger than asked for"
     while (size < 2 << 20) : (size += 1 + size / 50) {
         const block = try fixture.alloc(size);
         defer fixture.free(block) catch unreachable;
-        const room = try fixture.manager.pool.sizeOf(block.ptr, &fixture.detail);
+        const room = try fixture.manager.pool.sizeOf(fixture.handle, block.ptr, &fixture.detail);
         // A page that is larger than that is the unit of what is beyond the pools.
         const unit = if (size > size_classes.size_max) os.pageSize() else 16;
         try testing.expect(room - size < @max(unit, room / 8));
@@ -537,7 +537,7 @@ test "pool: with guard pages there is no access behind a block, nor to one that 
     for ([_]usize{ 48, 4096, 70_000 }) |size| {
         const block = try fixture.alloc(size);
         @memset(block, 1);
-        const room = try fixture.manager.pool.sizeOf(block.ptr, &fixture.detail);
+        const room = try fixture.manager.pool.sizeOf(fixture.handle, block.ptr, &fixture.detail);
         try testing.expect(room - size < 16);
         // The system refuses to write there, where a write of our own would be a fault.
         const behind = block.ptr[room .. room + 1];
