@@ -444,7 +444,8 @@ typedef struct memmgr_manager_options {
     /* Of the budget; 0: all regions + the largest capacity once more (one reload at a time) +
      * pool_limit. */
     uint64_t limit;
-    /* Of the pools, within the budget; 0: 64 MiB. The default limit leaves room for it. */
+    /* Of the pools, within the budget; 0: 64 MiB; at most 32 GiB. The default limit leaves room for
+     * it. */
     uint64_t pool_limit;
     /* How long a reader waits for a writer: 0: one second; MEMMGR_FOREVER; 1 is in effect not
      * at all. */
@@ -885,6 +886,10 @@ MEMMGR_API void *memmgr_block_resize(memmgr_manager *manager, void *block, size_
 
 /* Takes a block back, on any thread. NULL is a no-op. Works after the manager was closed, until
  * the last block is freed.
+ * A block that was freed before is reported, on whatever thread. Of two threads that free a block at
+ * the same moment, at least one succeeds; the other one succeeds too, or gets POOL_CORRUPTION.
+ * Either way the block is free once and handed out once. Where both succeed, it is counted later:
+ * see double_frees. Nothing can report a block that is freed again after it was handed out anew.
  * Threads: any. Errors: INVALID_ARGUMENT, POOL_CORRUPTION (it is no block of this manager's, not
  * the start of one, or was freed before; nothing changed). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_block_free(memmgr_manager *manager, void *block,
@@ -926,8 +931,9 @@ typedef struct memmgr_pool_stats {
     uint64_t free_bytes;
     /* Refusals by the limit of the pools or by the budget. */
     uint64_t refusals;
-    /* Blocks that two threads freed at the same moment, which neither was told: found before they
-     * were handed out twice. Each is an ERROR record of the log. */
+    /* Blocks that two threads freed at the same moment, with success for both. Counted when the
+     * pools come across the second of the two, at the latest by memmgr_pool_trim; it is never handed
+     * out. Each is in an ERROR record of the log. */
     uint64_t double_frees;
 } memmgr_pool_stats;
 

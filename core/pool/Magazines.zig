@@ -78,3 +78,15 @@ pub fn reset(magazines: *Magazines) void {
     os.give(magazines.base, magazines.taken, &ignored) catch return;
     magazines.* = .init(magazines.base, magazines.size);
 }
+
+test "Magazines: more than four million can be guaranteed" {
+    const size = 5 << 30;
+    var magazines: Magazines = .init(undefined, size);
+    var code: i64 = 0;
+    // What is taken already is as much as there is: the next needs more.
+    magazines.taken = size;
+    magazines.guaranteed = size / @sizeOf(Magazine) - 1;
+    try magazines.guarantee(1, &code);
+    try std.testing.expectEqual(5 << 20, magazines.guaranteed);
+    try std.testing.expectError(error.System, magazines.guarantee(1, &code));
+}

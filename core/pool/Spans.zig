@@ -148,6 +148,11 @@ const Layout = struct {
     }
 };
 
+/// Bytes of addresses for blocks.
+pub fn rangeOf(limit: u64) usize {
+    return Layout.of(limit).states;
+}
+
 pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
     const layout: Layout = .of(limit);
     const base = os.reserveArena(layout.end, &detail.code) catch {

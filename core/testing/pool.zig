@@ -11,6 +11,7 @@ const Detail = @import("../Detail.zig");
 const Log = @import("../Log.zig");
 const Manager = @import("../Manager.zig");
 const Managers = @import("../Managers.zig");
+const Cache = @import("../pool/Cache.zig");
 const Pool = @import("../Pool.zig");
 const Spans = @import("../pool/Spans.zig");
 const TempFile = @import("TempFile.zig");
@@ -584,6 +585,186 @@ test "pool: a dump shows the pools that have slabs" {
     const text = buffer[0..length];
     const expected = "\"classes\":[{\"block_size\":112,\"slab_size\":65536,\"slabs\":1,\"blocks\":1,";
     try testing.expect(std.mem.find(u8, text, expected) != null);
+    try fixture.free(block);
+}
+
+test "pool: a limit that the tables cannot address is refused at open, with the numbers" {
+    var detail: Detail = .{};
+    for ([_]u64{ Pool.limit_max + 1, std.math.maxInt(u64) }) |limit| {
+        const options: Manager.Options = .{ .dimension_count = 1, .pool_limit = limit };
+        try testing.expectError(error.InvalidArgument, Manager.open(options, &detail));
+        try testing.expectEqual(limit, detail.requested);
+        try testing.expectEqual(32 << 30, detail.limit);
+    }
+    var fixture: Fixture = try .open(.{ .pool_limit = Pool.limit_max });
+    defer fixture.close();
+    // With room for a run of it beside scattered others.
+    try testing.expect(Spans.rangeOf(Pool.limit_max) >= 2 * Pool.limit_max - span_size);
+}
+
+test "R6.5 pool: a request beyond the limit is refused with its own size" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const limit = fixture.manager.pool_limit;
+    for ([_]usize{ limit + 1, std.math.maxInt(i64), std.math.maxInt(usize) }) |size| {
+        try testing.expectError(error.LimitExceeded, fixture.request(.{ .size = size }));
+        try testing.expectEqual(size, fixture.detail.requested);
+        try testing.expectEqual(limit, fixture.detail.limit);
+    }
+}
+
+test "R7.1 pool: a late free does not reach the next manager in the same memory" {
+    var before: Fixture = try .open(.{});
+    const first = try before.alloc(64);
+    before.close();
+    try before.free(first);
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    try testing.expectEqual(before.manager, fixture.manager);
+    for ([_]usize{ 64, 2 * span_size }) |size| {
+        const block = try fixture.alloc(size);
+        const pool = &fixture.manager.pool;
+        const detail = &fixture.detail;
+        // As from a thread that found the manager before its last block was freed.
+        try testing.expectError(error.PoolCorruption, pool.free(before.handle, block.ptr, detail));
+        const sized = pool.sizeOf(before.handle, block.ptr, detail);
+        try testing.expectError(error.PoolCorruption, sized);
+        try testing.expectEqual(1, pool.stats().blocks);
+        try fixture.free(block);
+    }
+    try testing.expectEqual(1, fixture.manager.shared.tenants.load(.monotonic));
+}
+
+test "pool: a thread's fast path is not that of the manager that used the memory before" {
+    if (!os.capabilities().process_barrier) return error.SkipZigTest;
+    var before: Fixture = try .open(.{});
+    try before.free(try before.alloc(64));
+    try testing.expect(Cache.last() != null);
+    before.close();
+    var fixture: Fixture = try .open(.{ .gate_atomic = true });
+    defer fixture.close();
+    try testing.expectEqual(before.manager, fixture.manager);
+    try fixture.free(try fixture.alloc(64));
+    try testing.expectEqual(null, Cache.last());
+}
+
+test "R7.1 pool: what is no handle enters no cache that was called in" {
+    if (!os.capabilities().process_barrier) return error.SkipZigTest;
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    try fixture.free(try fixture.alloc(64));
+    const cache = Cache.last().?;
+    _ = try fixture.trim();
+    for (0..70_000) |value| try testing.expect(!cache.enter(value));
+    const handle = fixture.handle;
+    for ([_]u64{ handle, handle - 1, std.math.maxInt(u64), @intFromPtr(&fixture) }) |value| {
+        try testing.expect(!cache.enter(value));
+    }
+    for (0..64) |bit| {
+        try testing.expect(!cache.enter(handle ^ @as(u64, 1) << @intCast(bit)));
+    }
+}
+
+test "pool: threads that have no state of their own for free blocks share one, and lose nothing" {
+    var fixture: Fixture = try .open(.{});
+    defer fixture.close();
+    const block = try fixture.alloc(64);
+    const pool = &fixture.manager.pool;
+    const code = std.mem.zeroes([3]u8);
+    var caches: [3]*Cache = undefined;
+    defer for (caches) |cache| testing.allocator.destroy(cache);
+    // The last index that has one, and the first two that do not.
+    const indices = [_]u32{ 170, 171, 4000 };
+    var codes = code;
+    for (&caches, indices, &codes) |*cache, index, *each| {
+        cache.* = try testing.allocator.create(Cache);
+        cache.*.* = std.mem.zeroes(Cache);
+        cache.*.give(fixture.handle, &pool.spans, true, index);
+        each.* = cache.*.hot.code;
+    }
+    try testing.expectEqualSlices(u8, &.{ 252, 253, 253 }, &codes);
+    try testing.expect(caches[0].alone and !caches[1].alone and !caches[2].alone);
+    const depot = &pool.depots[size_classes.of(64)];
+    const pointer: *anyopaque = block.ptr;
+    for (caches) |cache| try cache.drain(depot, &fixture.detail);
+    const live = try pool.spans.look(pointer, &fixture.detail);
+    try testing.expectEqual(.done, caches[1].put(&pool.spans, live));
+    try testing.expectEqual(.not_live, caches[2].put(&pool.spans, live));
+    try testing.expectEqual(null, caches[0].popAny(&pool.spans, live.class));
+    try testing.expectEqual(block.ptr, caches[1].popAny(&pool.spans, live.class).?);
+    try testing.expectEqual(.done, caches[2].put(&pool.spans, live));
+    for (caches) |cache| cache.empty(&pool.depots, .unlocked);
+    try testing.expectEqual(0, pool.spans.doubles.load(.monotonic));
+    try testing.expectEqual(0, pool.stats().blocks);
+}
+
+test "pool: behind a block with guard pages is nothing that the system would not take back" {
+    if (std.valgrind.runningOnValgrind() > 0) return error.SkipZigTest;
+    var fixture: Fixture = try .open(.{ .guard_pages = true });
+    defer fixture.close();
+    const spans = &fixture.manager.pool.spans;
+    for ([_]bool{ false, true }) |still_refused| {
+        const first = try fixture.alloc(100);
+        const second = try fixture.alloc(100);
+        os.simulated.failNext(.give, 12, .{});
+        try fixture.free(second);
+        os.simulated.clear();
+        try fixture.free(first);
+        if (still_refused) os.simulated.failNext(.give, 12, .{ .times = 1000 });
+        // Long enough to end where the kept span begins.
+        const block = try fixture.alloc(2 * Spans.spanSize() - 400);
+        os.simulated.clear();
+        const distance = @intFromPtr(block.ptr) + block.len - @intFromPtr(spans.arena.ptr);
+        const guard = std.mem.alignForward(usize, distance, Spans.spanSize()) / Spans.spanSize();
+        try testing.expect(spans.kept[guard / 64] >> @intCast(guard % 64) & 1 == 0);
+        try fixture.free(block);
+        _ = try fixture.trim();
+        try fixture.expectCharged(0);
+    }
+}
+
+test "pool: a fork asks nothing of pools that nobody uses" {
+    if (!os.capabilities().process_barrier) return error.SkipZigTest;
+    var fixture: Fixture = try .open(.{});
+    const pool = &fixture.manager.pool;
+    // A barrier that is refused would be remembered.
+    os.simulated.failNext(.barrier, 1, .{ .times = 1000 });
+    defer os.simulated.clear();
+    pool.beginFork();
+    try testing.expect(!pool.forking_apart);
+    try testing.expect(pool.depots[0].lock.tryLock());
+    pool.depots[0].lock.unlock();
+    pool.endFork(.in_parent);
+    os.simulated.clear();
+    const block = try fixture.alloc(64);
+    fixture.close();
+    os.simulated.failNext(.barrier, 1, .{ .times = 1000 });
+    pool.beginFork();
+    try testing.expect(!pool.forking_apart);
+    // The last block may be on its way.
+    try testing.expect(!pool.depots[0].lock.tryLock());
+    pool.endFork(.in_parent);
+    os.simulated.clear();
+    try fixture.free(block);
+}
+
+test "pool: what refused a first attempt is not in the error of the second" {
+    // The first is refused by the budget, whose relief lets another take what the pools may have.
+    var detail: Detail = .{ .code = 12, .limit_kind = .budget, .requested = 1, .reason = "before" };
+    detail.forget();
+    try testing.expectEqual(0, detail.code);
+    try testing.expectEqual(.none, detail.limit_kind);
+    try testing.expectEqualStrings("", detail.reason);
+    // The system refuses the tables of a thread's cache; then the pools' limit is reached.
+    var fixture: Fixture = try .open(.{ .pool_limit = span_size });
+    defer fixture.close();
+    const block = try fixture.alloc(span_size);
+    os.simulated.failNext(.take, 12, .{});
+    defer os.simulated.clear();
+    try testing.expectError(error.LimitExceeded, fixture.request(.{ .size = 64 }));
+    try testing.expectEqual(0, fixture.detail.code);
+    try testing.expectEqual(span_size, fixture.detail.limit);
+    os.simulated.clear();
     try fixture.free(block);
 }
 

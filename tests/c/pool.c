@@ -365,6 +365,8 @@ static void bad_arguments(void)
     for (index = 0; index < sizeof sizes / sizeof sizes[0]; index++) {
         const size_t size = sizes[index];
         GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc(manager, size, &error));
+        EQUAL(size, error.requested);
+        EQUAL(POOL_LIMIT, error.limit);
         GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_aligned(manager, size, 4096, &error));
         GET_FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_zeroed(manager, size, 1, &error));
         FAILS(LIMIT_EXCEEDED, memmgr_block_alloc_batch(manager, size, 1, &block, &error));
@@ -388,6 +390,25 @@ static void bad_arguments(void)
     CHECK(memmgr_block_resize(manager, (char *)live + 1, 100, NULL) == NULL);
     EQUAL(1, pool_stats(manager).blocks);
     free_block(manager, live);
+}
+
+/* The tables of the pools address twice what they may be asked for. */
+static void limit_too_large(void)
+{
+    const uint64_t limits[] = { ((uint64_t)32 << 30) + 1, UINT64_MAX };
+    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
+    memmgr_manager *opened;
+    size_t index;
+    options.dimension_count = 1;
+    options.capacity = MIB;
+    for (index = 0; index < 2; index++) {
+        options.pool_limit = limits[index];
+        FAILS(INVALID_ARGUMENT, memmgr_manager_open(&options, &opened, &error));
+        EQUAL(limits[index], error.requested);
+        EQUAL((uint64_t)32 << 30, error.limit);
+        CHECK(strstr(error.message, "32 GiB") != NULL);
+    }
+    free_block(manager, block_of(manager, 1));
 }
 
 /* Every function that takes a handle, with what is none. */
@@ -552,6 +573,7 @@ int main(void)
     RUN(outlived);
     RUN(corruption);
     RUN(bad_arguments);
+    RUN(limit_too_large);
     RUN(dead_handles);
     RUN(poisoned);
     RUN(logged);

@@ -574,6 +574,46 @@ static void dumped_name_is_text(void)
 }
 #endif
 
+static memmgr_status open_counted(uint32_t count, memmgr_manager **opened)
+{
+    memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
+    options.dimension_count = count;
+    options.capacity = machine.page_size;
+    return memmgr_manager_open(&options, opened, &error);
+}
+
+/* A place in the table of managers is not kept for the size that it was first used for. */
+static void closed_managers_are_not_in_the_way(void)
+{
+    enum { MANAGERS = 1024 };
+    static memmgr_manager *managers[MANAGERS];
+    static const uint32_t counts[] = { 17, 300, 16, 40 };
+    memmgr_manager *stale, *manager;
+    unsigned index;
+    for (index = 0; index < MANAGERS; index++) managers[index] = open_manager(1, machine.page_size);
+    manager = NULL;
+    FAILS(ALLOCATION, open_counted(1, &manager));
+    EQUAL(1024, error.limit);
+    FAILS(ALLOCATION, open_counted(17, &manager));
+    stale = managers[500];
+    close_manager(stale);
+    for (index = 0; index < 4; index++) {
+        OK(open_counted(counts[index], &manager));
+        CHECK(manager != stale);
+        /* Its handle is known, and is not the new one's. */
+        FAILS(INVALID_ACCESS, memmgr_pool_trim(stale, NULL, &error));
+        FAILS(POOL_CORRUPTION, memmgr_block_free(stale, managers, &error));
+        OK(memmgr_pool_trim(manager, NULL, &error));
+        close_manager(manager);
+        stale = manager;
+    }
+    for (index = 0; index < MANAGERS; index++) {
+        if (index != 500) close_manager(managers[index]);
+    }
+    for (index = 0; index < 10; index++) OK(open_counted(17 + index * 20, &managers[index]));
+    for (index = 0; index < 10; index++) close_manager(managers[index]);
+}
+
 int main(void)
 {
     OK(memmgr_capabilities_get(&machine, &error));
@@ -585,6 +625,7 @@ int main(void)
     RUN(offsets_beyond_32_bits);
     RUN(one_dimension);
     RUN(four_thousand_dimensions);
+    RUN(closed_managers_are_not_in_the_way);
     RUN(path_beyond_ascii);
     RUN(mapped_file_is_renamed_away);
     RUN(mapped_file_is_replaced_and_deleted);

@@ -10,6 +10,7 @@
 #include <windows.h>
 #else
 #include <pthread.h>
+#include <sched.h>
 #include <time.h>
 #endif
 
@@ -66,6 +67,16 @@ static inline void thread_call(void (*run)(void *context), void *context)
     thread other;
     thread_start(&other, run, context);
     thread_join(&other);
+}
+
+/* Lets others go on, where there are more threads than processors. */
+static inline void thread_yield(void)
+{
+#ifdef _WIN32
+    SwitchToThread();
+#else
+    sched_yield();
+#endif
 }
 
 static inline void sleep_ms(unsigned ms)

@@ -207,6 +207,17 @@ def test_index_looks_at_one_name() -> None:
         assert manager.would_fit(50, 1)
 
 
+def test_closed_managers_are_in_nobodys_way() -> None:
+    """As many as can be, all closed: others can be opened, of any number of dimensions."""
+    for count in (1, 17, 33):
+        # Others of this process may be open.
+        managers = [memmgr.Manager(count, capacity="4 KiB") for _ in range(1000)]
+        for manager in managers:
+            manager.close()
+    with memmgr.Manager(200, capacity="4 KiB") as manager:
+        assert len(manager) == 200
+
+
 def test_specs_mix_with_names() -> None:
     specs: list[str | memmgr.DimensionSpec] = [
         "first",

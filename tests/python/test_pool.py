@@ -273,6 +273,26 @@ def test_r5_2_limit_of_the_budget() -> None:
         assert manager.stats().allocated == MIB
 
 
+def test_request_beyond_every_limit_is_told_with_its_own_size(pool: memmgr.Manager) -> None:
+    """R5.2: the number is the caller's, whatever it would have been rounded to."""
+    for size in (POOL_LIMIT + 1, 2**62, 2**63 - 1):
+        with pytest.raises(memmgr.LimitExceededError) as caught:
+            pool.alloc(size)
+        assert caught.value.requested == size
+        assert caught.value.limit == POOL_LIMIT
+    assert pool.pool_stats().blocks == 0
+
+
+@pytest.mark.parametrize("limit", [32 * 2**30 + 1, "33 GiB", 2**63])
+def test_limit_that_the_pools_cannot_address(limit: int | str) -> None:
+    """It is an error when the manager is opened, and not when memory runs out."""
+    with pytest.raises(ValueError, match="at most 32 GiB"):
+        memmgr.Manager(1, capacity="4 KiB", pool_limit=limit)
+    with memmgr.Manager(1, capacity="4 KiB", pool_limit="32 GiB") as manager:
+        assert manager.stats().pool_limit == 32 * 2**30
+        manager.zeros(1000)
+
+
 def test_refusal_keeps_nothing_alive(pool: memmgr.Manager) -> None:
     """The exception is in no cycle with the frames it passed, which may hold large arrays."""
     gc.disable()
