@@ -58,6 +58,7 @@ identity: os.Identity = .{},
 writes: u64 = 0,
 format: formats.Format = .raw,
 layers: Layers = .empty,
+/// From the root on, where that can be said.
 path: [:0]const u8 = "",
 placement: os.Placement = undefined,
 mapped_file: MappedFiles.Entry = .{},
@@ -120,7 +121,7 @@ pub fn load(
         }
     };
 
-    generation.path = os.heap.dupeSentinel(u8, path, 0) catch {
+    generation.path = keepPath(path, identity) catch {
         return detail.refused(path.len + 1, "cannot allocate memory for the file's name");
     };
     errdefer os.heap.free(generation.path);
@@ -167,6 +168,25 @@ pub fn load(
     }
     generation.format = table.format;
     generation.layers = table.layers;
+}
+
+/// Bytes of the longest path that the header has room for; longer ones are opened by no system.
+const path_size_max = 4095;
+
+/// A name of the file that stays right when the process changes its working folder.
+fn keepPath(path: [:0]const u8, identity: os.Identity) error{OutOfMemory}![:0]const u8 {
+    const room = try os.heap.alloc(u8, path_size_max);
+    defer os.heap.free(room);
+    if (os.absolutePath(path, room)) |absolute| {
+        const kept = try os.heap.dupeSentinel(u8, absolute, 0);
+        var code: i64 = 0;
+        // Not if the folder was changed since the file was opened.
+        if (os.identifyPath(kept, .followed, &code)) |now| {
+            if (now.device == identity.device and now.inode == identity.inode) return kept;
+        } else |_| {}
+        os.heap.free(kept);
+    }
+    return os.heap.dupeSentinel(u8, path, 0);
 }
 
 /// Takes it out of its slot. If the system refuses, it is still there.

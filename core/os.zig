@@ -356,6 +356,9 @@ pub const canFill: fn (file: File, size: u64, code: *i64) Error!void = backend.c
 
 // New files -------------------------------------------------------------------------------------
 
+/// A relative path from the root on, which stays what it is when the process changes its working
+/// folder; null for one that is so already, or cannot be said in the room there is.
+pub const absolutePath: fn (path: [:0]const u8, room: []u8) ?[]const u8 = backend.absolutePath;
 /// What a path names, without opening it.
 pub const identifyPath: fn (path: [*:0]const u8, link: Link, code: *i64) Error!Identity = backend.identifyPath;
 /// Fails if this user may not write to the file of that name, if nobody may, or if its folder lets

@@ -1033,6 +1033,7 @@ typedef struct memmgr_dimension_stats {
     uint64_t views;
     uint64_t retiring_views;
     char name[MEMMGR_DIMENSION_NAME_SIZE];
+    /* From the root on, also if it was given relative to the current folder, which may change. */
     char file_name[MEMMGR_FILE_NAME_SIZE];
 } memmgr_dimension_stats;
 
@@ -1237,7 +1238,7 @@ typedef struct memmgr_verification {
     { sizeof(memmgr_verification), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 
 /* Tells what has become of the file of a dimension; that something has is no error. A relative name
- * is looked for from the current folder. With checksums the file is read in chunks, never the
+ * is one in the folder that was current at the load. With checksums the file is read in chunks, never the
  * mapping, and held as by a view meanwhile, so that writers wait.
  * options: NULL for all defaults.
  * Threads: any. Errors: INVALID_ARGUMENT, INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED,

@@ -593,6 +593,19 @@ test "a new file is written, read, made durable, and takes another's name" {
     os.remove(name);
 }
 
+test "a relative path is told from the root on, and what is so already is left" {
+    var room: [4096]u8 = undefined;
+    const absolute = os.absolutePath("a.bin", &room).?;
+    try testing.expect(std.fs.path.isAbsolute(absolute));
+    try testing.expectEqualStrings("a.bin", std.fs.path.basename(absolute));
+    const same = try testing.allocator.dupeSentinel(u8, absolute, 0);
+    defer testing.allocator.free(same);
+    try testing.expect(os.absolutePath(same, &room) == null);
+    try testing.expect(os.absolutePath("a.bin", room[0..2]) == null);
+    const long: [4096:0]u8 = @splat('x');
+    try testing.expect(os.absolutePath(&long, &room) == null);
+}
+
 test "more than the disk has is an error that says so" {
     const file: TempFile = try .create("");
     defer file.deinit();

@@ -59,6 +59,7 @@ pub const close = posix.close;
 pub const readAt = posix.readAt;
 pub const writeAt = posix.writeAt;
 pub const rename = posix.rename;
+pub const absolutePath = posix.absolutePath;
 pub const remove = posix.remove;
 pub const lock = posix.lock;
 pub const unlock = posix.unlock;

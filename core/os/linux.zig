@@ -39,6 +39,7 @@ pub const readAt = posix.readAt;
 pub const writeAt = posix.writeAt;
 pub const syncFile = posix.syncFile;
 pub const rename = posix.rename;
+pub const absolutePath = posix.absolutePath;
 pub const remove = posix.remove;
 pub const lock = posix.lock;
 pub const unlock = posix.unlock;

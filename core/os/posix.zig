@@ -35,6 +35,7 @@ const c = struct {
     extern "c" fn fsync(fd: c_int) c_int;
     extern "c" fn getrlimit(resource: c_int, limit: *Limit) c_int;
     extern "c" fn rename(from: [*:0]const u8, to: [*:0]const u8) c_int;
+    extern "c" fn getcwd(buffer: [*]u8, size: usize) ?[*:0]u8;
     extern "c" fn unlink(path: [*:0]const u8) c_int;
     extern "c" fn statvfs(path: [*:0]const u8, out: *FileSystem) c_int;
     extern "c" fn fstatvfs(fd: c_int, out: *FileSystem) c_int;
@@ -477,6 +478,18 @@ pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) os.Error!void 
     while (c.rename(from, to) != 0) {
         if (!interrupted()) return refused(code);
     }
+}
+
+pub fn absolutePath(path: [:0]const u8, room: []u8) ?[]const u8 {
+    if (path.len == 0 or path[0] == '/') return null;
+    const folder = std.mem.span(c.getcwd(room.ptr, room.len) orelse return null);
+    // Linux says so of one that is outside of this process's root.
+    if (folder.len == 0 or folder[0] != '/') return null;
+    const start = if (folder.len == 1) 1 else folder.len + 1;
+    if (start + path.len > room.len) return null;
+    room[start - 1] = '/';
+    @memcpy(room[start..][0..path.len], path);
+    return room[0 .. start + path.len];
 }
 
 /// `sync_file`: the system's own, which waits for the device.

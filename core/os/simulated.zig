@@ -186,6 +186,7 @@ pub fn Backend(comptime native: type) type {
         pub const isMemoryCode = native.isMemoryCode;
         pub const isSpaceCode = native.isSpaceCode;
         pub const isMissingCode = native.isMissingCode;
+        pub const absolutePath = native.absolutePath;
         pub const isExistsCode = native.isExistsCode;
         pub const isFaultCode = native.isFaultCode;
         pub const unreserve = native.unreserve;

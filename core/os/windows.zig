@@ -835,6 +835,24 @@ fn fullPath(path: [*:0]const u8, code: *i64) Error![]u16 {
     return room;
 }
 
+pub fn absolutePath(path: [:0]const u8, room: []u8) ?[]const u8 {
+    // A drive's root and a server say where they are; \\folder and C:folder do not.
+    if (path.len >= 3 and path[1] == ':' and isSeparator(path[2])) return null;
+    if (path.len >= 2 and isSeparator(path[0]) and isSeparator(path[1])) return null;
+    var code: i64 = 0;
+    const wide = fullPath(path, &code) catch return null;
+    defer heap.free(wide);
+    const full = std.mem.sliceTo(wide[prefix_room..], 0);
+    // No unit of UTF-16 is longer than three bytes.
+    if (3 * full.len > room.len) return null;
+    const length = std.unicode.utf16LeToUtf8(room, full) catch return null;
+    return room[0..length];
+}
+
+fn isSeparator(byte: u8) bool {
+    return byte == '\\' or byte == '/';
+}
+
 /// Where a full path starts once its prefix is written before it: `\\?\C:\` or `\\?\UNC\server\`.
 /// The path of a device has one of its own.
 fn extended(room: []u16) [*:0]const u16 {

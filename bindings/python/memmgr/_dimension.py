@@ -487,7 +487,7 @@ class Dimension(Views):
 
     @property
     def path(self) -> str | None:
-        """The file that is loaded, None if none is."""
+        """The file that is loaded, from the root on; None if none is."""
         return self.stats().path
 
     def stats(self) -> DimensionStats:

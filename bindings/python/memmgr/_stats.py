@@ -70,7 +70,8 @@ class DimensionStats:
         layer_count: layers of the file.
         address, capacity, charged: of the region: its address, bytes of it, bytes charged.
         generation, generation_address: which version is loaded (larger each time), and where.
-        path, file_size, file_device, file_inode, file_mtime_ns: the file as it was loaded.
+        path, file_size, file_device, file_inode, file_mtime_ns: the file as it was loaded; its path
+            is from the root on, so that it stays right when the working folder changes.
         views: views held of what is loaded.
         retiring_views: views held of generations before it, which wait for the last of them.
     """
