@@ -12,6 +12,8 @@ const Checksum = @import("Checksum.zig");
 const Detail = @import("Detail.zig");
 const MappedFiles = @import("MappedFiles.zig");
 const Progress = @import("Progress.zig");
+const Room = @import("Room.zig");
+const interrupt = @import("interrupt.zig");
 
 const AtomicFile = @This();
 
@@ -61,9 +63,16 @@ pub fn deinit(atomic: *AtomicFile) void {
 /// Makes room on the disk: before the first byte is written, so that there is no half of a file if
 /// there is none.
 pub fn allocate(atomic: *AtomicFile, size: u64, detail: *Detail) Detail.Error!void {
-    os.allocate(atomic.file, size, &detail.code) catch {
-        return detail.fileRefused(size, "cannot get room for the file");
-    };
+    var end: u64 = 0;
+    while (true) {
+        const start = end;
+        end = @min(start + Room.piece_size, size);
+        os.allocate(atomic.file, start, end, &detail.code) catch {
+            return detail.fileRefused(size, "cannot get room for the file");
+        };
+        if (end == size) return;
+        try interrupt.check(detail);
+    }
 }
 
 /// Has the first chunk of the file stand on one huge page, where the system has such for files: it

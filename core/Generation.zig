@@ -11,6 +11,7 @@ const Detail = @import("Detail.zig");
 const Guard = @import("Guard.zig");
 const Layers = @import("Layers.zig");
 const MappedFiles = @import("MappedFiles.zig");
+const Room = @import("Room.zig");
 const formats = @import("formats.zig");
 const interrupt = @import("interrupt.zig");
 
@@ -146,13 +147,16 @@ pub fn load(
     }
     errdefer if (options.mode != .ram) MappedFiles.remove(&generation.mapped_file);
 
-    if (options.mode == .read_write) os.fill(file, identity.size, &detail.code) catch {
-        return systemFailure(detail, identity.size, "cannot give the file's holes room on the disk");
-    };
+    const room: ?Room = if (options.mode == .read_write)
+        try .take(file, identity.size, detail)
+    else
+        null;
+    errdefer if (room) |taken| taken.giveBack();
     if (options.mode == .ram) try checkMemory(identity.size, detail);
     const populated = try giveWay(region, detail);
     errdefer if (populated) |placement| comeBack(region.?, placement);
     try generation.fillSlot(slot, file, identity.size, options, guard, detail);
+    if (room) |taken| taken.keep();
     generation.options = .{
         .mode = options.mode,
         .prefetch = options.prefetch,
@@ -429,9 +433,7 @@ pub fn wouldFit(
             defer os.close(file);
             const size = (try identify(file, detail)).size;
             try checkRoom(size, capacity, mode, detail);
-            if (mode == .read_write) os.canFill(file, size, &detail.code) catch {
-                return systemFailure(detail, size, "cannot give the file's holes room on the disk");
-            };
+            if (mode == .read_write) try Room.check(file, size, detail);
         },
     }
 }

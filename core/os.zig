@@ -57,6 +57,20 @@ pub const Identity = struct {
     }
 };
 
+/// A part of a file that has no place of its own on the disk.
+pub const Gap = struct {
+    start: u64,
+    end: u64,
+    kind: enum {
+        /// Reads as zeros, and takes no room.
+        hole,
+        /// Stands in blocks that another file shares, so that a write needs others.
+        shared,
+        /// Something is missing in it, and the system does not say where.
+        unknown,
+    } = .hole,
+};
+
 /// What a name stands for that is a symbolic link: itself, or what it leads to.
 pub const Link = enum { itself, followed };
 
@@ -349,10 +363,18 @@ pub const identify: fn (file: File, code: *i64) Error!Identity = backend.identif
 /// Reads until `buffer` is full or the file ends; returns the bytes read.
 pub const readAt: fn (file: File, buffer: []u8, offset: u64, code: *i64) Error!usize =
     backend.readAt;
-/// Gives every hole of the first `size` bytes a block of the disk, without changing a byte.
-pub const fill: fn (file: File, size: u64, code: *i64) Error!void = backend.fill;
-/// Fails as `fill` would, as far as it can be told before anything is written.
-pub const canFill: fn (file: File, size: u64, code: *i64) Error!void = backend.canFill;
+/// What of the first `size` bytes has no place on the disk that a write could use, in the order of
+/// the file. In memory of the heap.
+pub const findGaps: fn (file: File, size: u64, code: *i64) Error![]Gap = backend.findGaps;
+/// Fails if the disk has less room than the gaps take, as far as it can be told before anything is
+/// written.
+pub const canFill: fn (file: File, size: u64, gaps: []const Gap, code: *i64) Error!void =
+    backend.canFill;
+/// Gives a gap, or a part of one, its place on the disk, without changing a byte. Nobody else may
+/// write to it meanwhile.
+pub const fill: fn (file: File, gap: Gap, code: *i64) Error!void = backend.fill;
+/// Gives back what `fill` took for a gap, where nothing but zeros stand in it.
+pub const unfill: fn (file: File, gap: Gap) void = backend.unfill;
 
 // New files -------------------------------------------------------------------------------------
 
@@ -372,9 +394,10 @@ pub const checkWritable: fn (path: [*:0]const u8, code: *i64) Error!void = backe
 /// Windows gives every file the permissions of its folder, and keeps no notes.
 pub const create: fn (path: [*:0]const u8, like: ?[*:0]const u8, code: *i64) Error!File =
     backend.create;
-/// Gives the first `size` bytes of an empty file blocks of the disk, or says that there are too
-/// few. Where a file system cannot, the writes find out.
-pub const allocate: fn (file: File, size: u64, code: *i64) Error!void = backend.allocate;
+/// Gives a new file's bytes from `start`, where it ends so far, to `end` blocks of the disk, or says
+/// that there are too few. Where a file system cannot, the writes find out.
+pub const allocate: fn (file: File, start: u64, end: u64, code: *i64) Error!void =
+    backend.allocate;
 /// Writes all of `bytes`. Bytes that are mapped and cannot be read are an error, not a fault.
 pub const writeAt: fn (file: File, bytes: []const u8, offset: u64, code: *i64) Error!void =
     backend.writeAt;

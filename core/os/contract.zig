@@ -470,7 +470,10 @@ test "filling changes neither bytes nor size" {
     var code: i64 = 0;
     const handle = try os.open(file.path, .read_write, &code);
     defer os.close(handle);
-    try os.fill(handle, size, &code);
+    const gaps = try os.findGaps(handle, size, &code);
+    defer os.heap.free(gaps);
+    try os.canFill(handle, size, gaps, &code);
+    for (gaps) |gap| try os.fill(handle, gap, &code);
     try testing.expectEqual(size, (try os.identify(handle, &code)).size);
     const bytes = try testing.allocator.alloc(u8, size);
     defer testing.allocator.free(bytes);
@@ -571,7 +574,7 @@ test "a new file is written, read, made durable, and takes another's name" {
         defer os.close(created);
         try testing.expectError(error.System, os.create(name, null, &code));
         try testing.expect(os.isExistsCode(code) and !os.isMissingCode(code));
-        try os.allocate(created, bytes.len, &code);
+        try os.allocate(created, 0, bytes.len, &code);
         try os.writeAt(created, bytes[5..], 5, &code);
         try os.writeAt(created, bytes[0..5], 0, &code);
         const back = try testing.allocator.alloc(u8, bytes.len);
@@ -617,7 +620,7 @@ test "more than the disk has is an error that says so" {
     defer os.close(created);
     // Where files have no blocks that could be asked for, only the writes find out. Wine has one
     // code for files that are too large and for too little memory.
-    os.allocate(created, 1 << 60, &code) catch
+    os.allocate(created, 0, 1 << 60, &code) catch
         return testing.expect(os.isSpaceCode(code) or os.isMemoryCode(code));
 }
 
@@ -693,7 +696,7 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             var byte: [1]u8 = undefined;
             _ = try os.readAt(file, &byte, 0, code);
         },
-        .fill => try os.fill(file, size, code),
+        .fill => try os.fill(file, .{ .start = 0, .end = size }, code),
         .identify_path => _ = try os.identifyPath(path, .followed, code),
         .create, .allocate, .write, .sync_file, .rename => {
             const name = try sibling(std.mem.span(path), ".new");
@@ -702,7 +705,7 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             defer os.remove(name);
             {
                 defer os.close(created);
-                if (call == .allocate) try os.allocate(created, size, code);
+                if (call == .allocate) try os.allocate(created, 0, size, code);
                 if (call == .write) try os.writeAt(created, "bytes", 0, code);
                 if (call == .sync_file) try os.syncFile(created, code);
             }

@@ -322,14 +322,38 @@ fn identityOf(status: darwin.Stat) os.Identity {
     };
 }
 
-pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
-    return posix.checkRoom(file, size, try missingBytes(file, size, code), code);
+pub fn findGaps(file: File, size: u64, code: *i64) os.Error![]os.Gap {
+    const missing = try missingBytes(file, size, code);
+    return collectGaps(file, size, missing) catch {
+        code.* = @backingInt(darwin.E.NOMEM);
+        return error.System;
+    };
+}
+
+fn collectGaps(file: File, size: u64, missing: u64) error{OutOfMemory}![]os.Gap {
+    var list: std.ArrayList(os.Gap) = .empty;
+    errdefer list.deinit(heap);
+    try posix.findHoles(file, size, missing, &list);
+    return list.toOwnedSlice(heap);
+}
+
+pub fn canFill(file: File, size: u64, gaps: []const os.Gap, code: *i64) os.Error!void {
+    const missing = try missingBytes(file, size, code);
+    return posix.checkRoom(file, posix.needOf(missing, gaps, false), code);
 }
 
 /// F_PREALLOCATE only gives blocks behind a file's end, so holes are written.
-pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
-    try canFill(file, size, code);
-    return posix.fillHoles(file, size, try missingBytes(file, size, code) > 0, code);
+pub const fill = posix.fillByWriting;
+
+pub fn unfill(file: File, gap: os.Gap) void {
+    posix.emptyHole(file, gap, punchHole);
+}
+
+fn punchHole(file: File, start: u64, end: u64) void {
+    const Hole = extern struct { flags: u32 = 0, reserved: u32 = 0, offset: i64, length: i64 };
+    const punch = 99; // F_PUNCHHOLE
+    const hole: Hole = .{ .offset = @intCast(start), .length = @intCast(end - start) };
+    _ = c.fcntl(file, punch, &hole);
 }
 
 fn missingBytes(file: File, size: u64, code: *i64) os.Error!u64 {
@@ -416,9 +440,9 @@ const Preallocation = extern struct {
     const from_end_of_file = 3;
 };
 
-pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
-    try posix.checkSizeLimit(size, code);
-    var request: Preallocation = .{ .length = @intCast(size) };
+pub fn allocate(file: File, start: u64, end: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(end, code);
+    var request: Preallocation = .{ .length = @intCast(end - start) };
     while (c.fcntl(file, darwin.F.PREALLOCATE, &request) == -1) {
         if (posix.interrupted()) continue;
         const err = posix.refused(code);

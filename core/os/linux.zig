@@ -12,6 +12,7 @@ const os = @import("../os.zig");
 const posix = @import("posix.zig");
 const processors = @import("processors.zig");
 const attributes = @import("linux/attributes.zig");
+const extents = @import("linux/extents.zig");
 const signals = @import("signals.zig");
 
 pub const File = posix.File;
@@ -676,31 +677,77 @@ fn device(major: u64, minor: u64) u64 {
 
 const block_size = 512;
 
-pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
-    const there = (try statusOf(file, code)).blocks *| block_size;
-    return posix.checkRoom(file, size, size -| there, code);
+fn missingOf(file: File, size: u64, code: *i64) os.Error!u64 {
+    return size -| (try statusOf(file, code)).blocks *| block_size;
 }
 
-/// A refusal by the file system may leave a part of the blocks in place, so it is asked first.
-pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
-    const keep_size = 1;
-    try canFill(file, size, code);
-    while (true) {
-        const rc = linux.fallocate(file, keep_size, 0, @intCast(size));
-        switch (linux.errno(rc)) {
-            .SUCCESS => return,
-            .INTR => {},
-            // A file system that cannot allocate without writing.
-            .OPNOTSUPP, .NOSYS => {
-                const has_holes = (try statusOf(file, code)).blocks *| block_size < size;
-                return posix.fillHoles(file, size, has_holes, code);
-            },
-            else => |errno| {
-                code.* = @backingInt(errno);
-                return error.System;
-            },
-        }
+pub fn findGaps(file: File, size: u64, code: *i64) os.Error![]os.Gap {
+    const missing = try missingOf(file, size, code);
+    return collectGaps(file, size, missing) catch refusal(.NOMEM, code);
+}
+
+fn collectGaps(file: File, size: u64, missing: u64) error{OutOfMemory}![]os.Gap {
+    var list: std.ArrayList(os.Gap) = .empty;
+    errdefer list.deinit(heap);
+    if (!try extents.findGaps(file, size, heap, &list)) {
+        try posix.findHoles(file, size, missing, &list);
     }
+    return list.toOwnedSlice(heap);
+}
+
+pub fn canFill(file: File, size: u64, gaps: []const os.Gap, code: *i64) os.Error!void {
+    const missing = try missingOf(file, size, code);
+    return posix.checkRoom(file, posix.needOf(missing, gaps, extents.canUnshare(file)), code);
+}
+
+/// How often a call that a signal interrupts is made again: on some kernels and file systems it has
+/// then undone what it did, so that with a timer that is fast enough it never ends.
+const interruptions_max = 8;
+
+/// Of `fallocate`. Refused by a file system that cannot, or by a filter: see `isUnsupported`.
+fn allocateBlocks(file: File, mode: u32, start: u64, end: u64) linux.E {
+    for (0..interruptions_max) |_| {
+        const rc = linux.fallocate(file, @bitCast(mode), @intCast(start), @intCast(end - start));
+        const errno = linux.errno(rc);
+        if (errno != .INTR) return errno;
+    }
+    return .INTR;
+}
+
+const falloc_keep_size = 1;
+const falloc_punch_hole = 2;
+const falloc_unshare_range = 0x40;
+
+pub fn fill(file: File, gap: os.Gap, code: *i64) os.Error!void {
+    const shared = gap.kind == .shared;
+    const mode: u32 = falloc_keep_size | if (shared) @as(u32, falloc_unshare_range) else 0;
+    const errno = allocateBlocks(file, mode, gap.start, gap.end);
+    switch (errno) {
+        .SUCCESS => {},
+        .INTR => return posix.fillByWriting(file, gap, code),
+        // Holes can be written. What is shared is not made another's by writing it, where the file
+        // system writes every block anew.
+        .OPNOTSUPP, .NOSYS, .PERM => if (!shared) return posix.fillByWriting(file, gap, code),
+        .INVAL => if (!shared) return refusal(errno, code),
+        else => return refusal(errno, code),
+    }
+}
+
+fn refusal(errno: linux.E, code: *i64) os.Error {
+    code.* = @backingInt(errno);
+    return error.System;
+}
+
+pub fn unfill(file: File, gap: os.Gap) void {
+    posix.emptyHole(file, gap, punchHole);
+}
+
+/// The last block of a file goes only if the hole reaches beyond the file's end.
+fn punchHole(file: File, start: u64, end: u64) void {
+    var ignored: i64 = 0;
+    const status = statusOf(file, &ignored) catch return;
+    const last = if (end >= status.size) std.mem.alignForward(u64, end, 64 << 10) else end;
+    _ = allocateBlocks(file, falloc_keep_size | falloc_punch_hole, start, last);
 }
 
 pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
@@ -758,19 +805,14 @@ pub fn syncFolder(path: [:0]const u8, code: *i64) os.Error!void {
     return posix.syncFolder(path, syncFile, code);
 }
 
-pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
-    try posix.checkSizeLimit(size, code);
-    while (true) {
-        const rc = linux.fallocate(file, 0, 0, @intCast(size));
-        switch (linux.errno(rc)) {
-            // Not every file system can, nor every emulator.
-            .SUCCESS, .OPNOTSUPP, .NOSYS => return,
-            .INTR => {},
-            else => |errno| {
-                code.* = @backingInt(errno);
-                return error.System;
-            },
-        }
+pub fn allocate(file: File, start: u64, end: u64, code: *i64) os.Error!void {
+    try posix.checkSizeLimit(end, code);
+    if (start == end) return;
+    const errno = allocateBlocks(file, 0, start, end);
+    switch (errno) {
+        // Not every file system can, nor every emulator.
+        .SUCCESS, .OPNOTSUPP, .NOSYS, .PERM, .INTR => {},
+        else => return refusal(errno, code),
     }
 }
 
@@ -853,6 +895,7 @@ test {
     _ = posix;
     _ = processors;
     _ = attributes;
+    _ = extents;
 }
 
 /// A line of the process's map.
@@ -1161,10 +1204,17 @@ test "R7.2 a file with more holes than the disk has room for is refused and left
     defer file.deinit();
     const opened = try open(file.path, .read_write, &code);
     defer close(opened);
-    try testing.expectError(error.System, os.fill(opened, size, &code));
-    try testing.expectEqual(@backingInt(linux.E.NOSPC), code);
+    for ([_]u64{ size, pageSize() }) |wanted| {
+        const gaps = try os.findGaps(opened, wanted, &code);
+        defer os.heap.free(gaps);
+        if (wanted == pageSize()) {
+            try os.canFill(opened, wanted, gaps, &code);
+            continue;
+        }
+        try testing.expectError(error.System, os.canFill(opened, wanted, gaps, &code));
+        try testing.expectEqual(@backingInt(linux.E.NOSPC), code);
+    }
     try testing.expectEqual(0, (try statusOf(opened, &code)).blocks);
-    try os.canFill(opened, pageSize(), &code);
 }
 
 test "device numbers are those that stat shows" {

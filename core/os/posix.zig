@@ -110,16 +110,20 @@ const FileSystem = extern struct {
     fragment_size: c_ulong,
     block_count: Blocks,
     free_count: Blocks,
+    /// Without those that are kept for root.
+    available_count: Blocks,
     rest: [128]u8,
 
     const Blocks = if (builtin.os.tag == .linux) u64 else u32;
 
+    /// As it is for this user.
     fn limit(system: *const FileSystem) os.Limit {
         const unit: u64 = system.fragment_size;
+        const left = if (c.geteuid() == 0) system.free_count else system.available_count;
         return .{
             .kind = .disk,
             .value = unit *| system.block_count,
-            .used = unit *| (system.block_count -| system.free_count),
+            .used = unit *| (system.block_count -| left),
         };
     }
 };
@@ -134,30 +138,15 @@ fn diskOf(path: []const u8) os.Limit {
     return if (c.statvfs(buffer[0..path.len :0], &system) == 0) system.limit() else unknown;
 }
 
-/// Fails if the holes among the first `size` bytes, of which the file system counts `missing` as
-/// not there, are more than the disk has free. Each of the two numbers alone can be too large:
-/// blocks that were never written look like holes, and compressed ones as if they were missing.
-pub fn checkRoom(file: File, size: u64, missing: u64, code: *i64) os.Error!void {
-    if (missing == 0) return;
+/// Fails if the disk has less free than `needed` bytes.
+pub fn checkRoom(file: File, needed: u64, code: *i64) os.Error!void {
+    if (needed == 0) return;
     var system: FileSystem = undefined;
     // Some file systems do not count blocks.
     if (c.fstatvfs(file, &system) != 0 or system.block_count == 0) return;
-    if (@min(missing, holesSize(file, size)) <= system.limit().left()) return;
+    if (needed <= system.limit().left()) return;
     code.* = @backingInt(std.c.E.NOSPC);
     return error.System;
-}
-
-fn holesSize(file: File, size: u64) u64 {
-    const end: i64 = @intCast(size);
-    var sum: u64 = 0;
-    var hole = c.lseek(file, 0, seek_hole);
-    while (hole >= 0 and hole < end) {
-        const data = c.lseek(file, hole, seek_data);
-        const hole_end = if (data < 0) end else @min(data, end);
-        sum += @intCast(hole_end - hole);
-        hole = c.lseek(file, hole_end, seek_hole);
-    }
-    return sum;
 }
 
 // Address space ---------------------------------------------------------------------------------
@@ -526,24 +515,84 @@ pub fn remove(path: [*:0]const u8) void {
 const seek_data: c_int = if (builtin.os.tag == .linux) 3 else 4;
 const seek_hole: c_int = if (builtin.os.tag == .linux) 4 else 3;
 
-/// Writes the holes of a file back as the zeros they read as, which gives them blocks. Nobody else
-/// may write to the file meanwhile. `has_holes`: known to have some, so that if the file system
-/// shows none, everything is written back.
-pub fn fillHoles(file: File, size: u64, has_holes: bool, code: *i64) os.Error!void {
+/// Adds the holes that the file system shows. `missing`: bytes that it counts as not there; if it
+/// shows no hole nonetheless, they can be anywhere.
+pub fn findHoles(
+    file: File,
+    size: u64,
+    missing: u64,
+    list: *std.ArrayList(os.Gap),
+) error{OutOfMemory}!void {
     const end: i64 = @intCast(size);
-    const first = c.lseek(file, 0, seek_hole);
-    if (first < 0 or first >= end) {
-        if (has_holes) try writeBack(file, 0, end, code);
-        return;
-    }
-    var hole = first;
+    var hole = c.lseek(file, 0, seek_hole);
     while (hole >= 0 and hole < end) {
-        const data = c.lseek(file, hole, seek_data);
-        // No data after the hole is ENXIO: the hole is the rest.
-        const hole_end = if (data < 0) end else @min(data, end);
-        try writeBack(file, hole, hole_end, code);
+        const hole_end = dataAfter(file, hole, end);
+        try list.append(heap, .{ .start = @intCast(hole), .end = @intCast(hole_end) });
         hole = c.lseek(file, hole_end, seek_hole);
     }
+    if (list.items.len > 0 or missing == 0) return;
+    try list.append(heap, .{ .start = 0, .end = size, .kind = .unknown });
+}
+
+/// No data after a hole is ENXIO: the hole is the rest.
+fn dataAfter(file: File, position: i64, end: i64) i64 {
+    const data = c.lseek(file, position, seek_data);
+    return if (data < 0) end else @min(data, end);
+}
+
+/// How much of the disk filling the gaps may take: each of the two numbers alone can be too large,
+/// since blocks that were never written look like holes, and compressed ones as if missing.
+pub fn needOf(missing: u64, gaps: []const os.Gap, shared_counts: bool) u64 {
+    var holes: u64 = 0;
+    var shared: u64 = 0;
+    for (gaps) |gap| switch (gap.kind) {
+        .hole, .unknown => holes += gap.end - gap.start,
+        .shared => shared += gap.end - gap.start,
+    };
+    return @min(missing, holes) + if (shared_counts) shared else 0;
+}
+
+/// Gives back what of a hole still reads as zeros: others may have written to it. What was not
+/// written to still looks like a hole.
+pub fn emptyHole(
+    file: File,
+    gap: os.Gap,
+    punch: fn (file: File, start: u64, end: u64) void,
+) void {
+    if (gap.kind != .hole) return;
+    const end: i64 = @intCast(gap.end);
+    var position: i64 = @intCast(gap.start);
+    while (position < end) {
+        const data = dataAfter(file, position, end);
+        if (data > position) punch(file, @intCast(position), @intCast(data));
+        if (data == end) return;
+        const hole = c.lseek(file, data, seek_hole);
+        position = if (hole < 0) end else @min(hole, end);
+        emptyZeros(file, @intCast(data), @intCast(position), punch);
+    }
+}
+
+fn emptyZeros(
+    file: File,
+    start: u64,
+    end: u64,
+    punch: fn (file: File, start: u64, end: u64) void,
+) void {
+    var buffer: [16 * 1024]u8 = undefined;
+    var position = start;
+    var ignored: i64 = 0;
+    while (position < end) {
+        const part = buffer[0..@intCast(@min(end - position, buffer.len))];
+        const got = readAt(file, part, position, &ignored) catch return;
+        if (got == 0) return;
+        if (std.mem.allEqual(u8, part[0..got], 0)) punch(file, position, position + got);
+        position += got;
+    }
+}
+
+/// Writes a part of a file as it is. Nobody else may write to it meanwhile.
+pub fn fillByWriting(file: File, gap: os.Gap, code: *i64) os.Error!void {
+    return writeBack(file, @intCast(gap.start), @intCast(gap.end), code);
 }
 
 fn writeBack(file: File, start: i64, end: i64, code: *i64) os.Error!void {
@@ -728,8 +777,16 @@ test "holes are written without a change to the bytes around them" {
         }
         try std.testing.expect(hasHole(opened, size));
         switch (way) {
-            .fill => try os.fill(opened, size, &code),
-            .holes => try fillHoles(opened, size, true, &code),
+            .fill, .holes => {
+                const gaps = try os.findGaps(opened, size, &code);
+                defer os.heap.free(gaps);
+                for (gaps) |gap| {
+                    try if (way == .fill)
+                        os.fill(opened, gap, &code)
+                    else
+                        fillByWriting(opened, gap, &code);
+                }
+            },
             .all => try writeBack(opened, 0, size, &code),
         }
         // Blocks that are allocated but not written may still be shown as a hole.
@@ -741,6 +798,35 @@ test "holes are written without a change to the bytes around them" {
 
 fn hasHole(file: File, size: i64) bool {
     return c.lseek(file, 0, seek_hole) < size;
+}
+
+test "a hole is emptied again, except of what others wrote to it" {
+    const size = 4 << 20;
+    for ([_]bool{ false, true }) |written| {
+        const file: TempFile = try .createSparse(size + 1);
+        defer file.deinit();
+        var code: i64 = 0;
+        const opened = try os.open(file.path, .read_write, &code);
+        defer os.close(opened);
+        try os.writeAt(opened, "data", 1 << 20, &code);
+        const before = try os.findGaps(opened, size + 1, &code);
+        defer os.heap.free(before);
+        if (before.len == 0 or before[0].kind != .hole) return error.SkipZigTest; // it has none
+        for (before) |gap| {
+            try if (written) fillByWriting(opened, gap, &code) else os.fill(opened, gap, &code);
+        }
+        try os.writeAt(opened, "theirs", 3 << 20, &code);
+        for (before) |gap| os.unfill(opened, gap);
+        var found: [6]u8 = undefined;
+        try std.testing.expectEqual(6, try os.readAt(opened, &found, 3 << 20, &code));
+        try std.testing.expectEqualStrings("theirs", &found);
+        const after = try os.findGaps(opened, size + 1, &code);
+        defer os.heap.free(after);
+        var left: u64 = 0;
+        for (before) |gap| left += gap.end - gap.start;
+        for (after) |gap| left -= gap.end - gap.start;
+        try std.testing.expect(left <= 64 << 10);
+    }
 }
 
 const Link = struct {

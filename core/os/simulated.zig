@@ -198,6 +198,8 @@ pub fn Backend(comptime native: type) type {
         pub const unlock = native.unlock;
         pub const close = native.close;
         pub const remove = native.remove;
+        pub const findGaps = native.findGaps;
+        pub const unfill = native.unfill;
         pub const futexWait = native.futexWait;
         pub const futexWakeAll = native.futexWakeAll;
         pub const futexWakeOne = native.futexWakeOne;
@@ -326,9 +328,9 @@ pub fn Backend(comptime native: type) type {
             return native.readAt(file, buffer[0..size], offset, code);
         }
 
-        pub fn fill(file: File, size: u64, code: *i64) os.Error!void {
+        pub fn fill(file: File, gap: os.Gap, code: *i64) os.Error!void {
             try pass(.fill, code);
-            return native.fill(file, size, code);
+            return native.fill(file, gap, code);
         }
 
         pub fn identifyPath(path: [*:0]const u8, link: os.Link, code: *i64) os.Error!os.Identity {
@@ -350,9 +352,9 @@ pub fn Backend(comptime native: type) type {
             return native.create(path, like, code);
         }
 
-        pub fn allocate(file: File, size: u64, code: *i64) os.Error!void {
+        pub fn allocate(file: File, start: u64, end: u64, code: *i64) os.Error!void {
             try pass(.allocate, code);
-            return native.allocate(file, size, code);
+            return native.allocate(file, start, end, code);
         }
 
         pub fn writeAt(file: File, bytes: []const u8, offset: u64, code: *i64) os.Error!void {
@@ -375,9 +377,9 @@ pub fn Backend(comptime native: type) type {
             return native.syncFolder(path, code);
         }
 
-        pub fn canFill(file: File, size: u64, code: *i64) os.Error!void {
+        pub fn canFill(file: File, size: u64, gaps: []const os.Gap, code: *i64) os.Error!void {
             try pass(.fill, code);
-            return native.canFill(file, size, code);
+            return native.canFill(file, size, gaps, code);
         }
 
         pub const heap: std.mem.Allocator = .{ .ptr = undefined, .vtable = &.{

@@ -944,16 +944,19 @@ pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) Error!usize {
     return done;
 }
 
-/// What is missing is found out by writing it.
-pub fn canFill(_: File, _: u64, _: *i64) Error!void {}
-
-/// Only sparse files have holes. They are written over with the zeros they read as; nobody else may
-/// write to the file meanwhile.
-pub fn fill(file: File, size: u64, code: *i64) Error!void {
+/// Only sparse files have holes.
+pub fn findGaps(file: File, size: u64, code: *i64) Error![]os.Gap {
     const info = try information(file, code);
-    if (info.attributes & win.file_attribute_sparse == 0) return;
-    // The file is not to grow.
-    const end = @min(size, info.size());
+    var list: std.ArrayList(os.Gap) = .empty;
+    errdefer list.deinit(heap);
+    if (info.attributes & win.file_attribute_sparse != 0) {
+        // The file is not to grow.
+        try findHoles(file, @min(size, info.size()), &list, code);
+    }
+    return list.toOwnedSlice(heap) catch fail(code, win.error_not_enough_memory);
+}
+
+fn findHoles(file: File, end: u64, list: *std.ArrayList(os.Gap), code: *i64) Error!void {
     var position: u64 = 0;
     var complete = false;
     while (!complete) {
@@ -972,11 +975,34 @@ pub fn fill(file: File, size: u64, code: *i64) Error!void {
         ) != 0;
         if (!complete and win.GetLastError() != win.error_more_data) return refused(code);
         for (ranges[0 .. bytes / @sizeOf(win.AllocatedRange)]) |range| {
-            try writeZeros(file, position, range.offset, code);
+            try addHole(list, position, range.offset, code);
             position = range.offset + range.length;
         }
     }
-    try writeZeros(file, position, end, code);
+    try addHole(list, position, end, code);
+}
+
+fn addHole(list: *std.ArrayList(os.Gap), start: u64, end: u64, code: *i64) Error!void {
+    if (start >= end) return;
+    list.append(heap, .{ .start = start, .end = end }) catch
+        return fail(code, win.error_not_enough_memory);
+}
+
+/// What is missing is found out by writing it.
+pub fn canFill(_: File, _: u64, _: []const os.Gap, _: *i64) Error!void {}
+
+/// Written over with the zeros they read as; nobody else may write to the file meanwhile.
+pub fn fill(file: File, gap: os.Gap, code: *i64) Error!void {
+    return writeZeros(file, gap.start, gap.end, code);
+}
+
+/// Zeros that are set so take no room in a sparse file.
+pub fn unfill(file: File, gap: os.Gap) void {
+    const range: win.ZeroRange = .{ .start = gap.start, .end = gap.end };
+    var bytes: u32 = 0;
+    const size = @sizeOf(win.ZeroRange);
+    const set = win.fsctl_set_zero_data;
+    _ = win.DeviceIoControl(file, set, &range, size, null, 0, &bytes, null);
 }
 
 fn writeZeros(file: File, start: u64, end: u64, code: *i64) Error!void {
@@ -1042,8 +1068,8 @@ pub fn create(path: [*:0]const u8, _: ?[*:0]const u8, code: *i64) Error!File {
 }
 
 /// A file that is not sparse gets its blocks with its size.
-pub fn allocate(file: File, size: u64, code: *i64) Error!void {
-    const bytes: i64 = @intCast(size);
+pub fn allocate(file: File, _: u64, end: u64, code: *i64) Error!void {
+    const bytes: i64 = @intCast(end);
     const class = win.file_end_of_file_info;
     if (win.SetFileInformationByHandle(file, class, &bytes, @sizeOf(i64)) == 0) return refused(code);
 }
@@ -1521,7 +1547,9 @@ test "holes of a sparse file get their blocks" {
     var overlapped: win.Overlapped = .at(size / 2);
     try testing.expect(win.WriteFile(file, "x", 1, &bytes, &overlapped) != 0);
 
-    try fill(file, size, &code);
+    const gaps = try findGaps(file, size, &code);
+    defer heap.free(gaps);
+    for (gaps) |gap| try fill(file, gap, &code);
     const all: win.AllocatedRange = .{ .offset = 0, .length = size };
     var range: win.AllocatedRange = undefined;
     const query = win.fsctl_query_allocated_ranges;

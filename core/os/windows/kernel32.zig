@@ -85,6 +85,7 @@ pub const movefile_replace_existing = 0x1;
 pub const movefile_write_through = 0x8;
 pub const duplicate_same_access = 0x2;
 pub const fsctl_query_allocated_ranges = 0x940cf;
+pub const fsctl_set_zero_data = 0x980c8;
 
 pub const code_page_utf8 = 65001;
 pub const invalid_is_error = 0x8;
@@ -194,6 +195,9 @@ pub const FileId = extern struct { volume: u64, low: u64, high: u64 };
 pub const AttributeTag = extern struct { attributes: u32, tag: u32 };
 
 pub const AllocatedRange = extern struct { offset: u64, length: u64 };
+
+/// FILE_ZERO_DATA_INFORMATION.
+pub const ZeroRange = extern struct { start: u64, end: u64 };
 
 /// Only says where in the file; nothing here is asynchronous.
 pub const Overlapped = extern struct {
