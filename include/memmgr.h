@@ -506,8 +506,12 @@ enum {
 enum {
     /* "r": read only, shared with the file. */
     MEMMGR_MODE_READ = 0,
-    /* "r+": a writer changes the file. Its holes are allocated when it is loaded, so that a full
-     * disk is an error of the load and not a signal later. */
+    /* "r+": a writer changes the file. Its holes are allocated when it is loaded, and on XFS blocks
+     * that it shares with another file are made its own (cp makes such copies), so that a full disk
+     * is an error of the load and not a signal later. A load that fails for want of room gives back
+     * what it took for holes. On file systems that write every block anew, such as btrfs, ZFS and
+     * APFS, a full disk is a signal of the writer's nonetheless; so it is where the file's blocks
+     * were shared after the load. MEMMGR_OPEN_FAULT_GUARD makes it the error FAULTED there. */
     MEMMGR_MODE_READ_WRITE = 1,
     /* "c": copy on write; a writer changes this process's pages only. */
     MEMMGR_MODE_COPY = 2,

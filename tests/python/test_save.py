@@ -364,6 +364,23 @@ def test_manifest_is_never_the_file(tmp_path: Path) -> None:
     assert unfinished(tmp_path) == []
 
 
+@pytest.mark.skipif(os.name == "nt", reason="the new file cannot be linked while it is written")
+def test_manifest_that_leads_to_the_new_file_does_not_replace_it(tmp_path: Path) -> None:
+    """As in a folder that takes `A` for `a`: here by a link that comes up meanwhile."""
+    path, manifest = tmp_path / "a.bin", tmp_path / "A.BIN"
+    arrays = {"x": np.ones(3), "y": np.zeros(2)}
+
+    def link(_done: int, _total: int) -> None:
+        if not manifest.exists():
+            os.link(unfinished(tmp_path)[0], manifest)
+
+    with pytest.raises(memmgr.InvalidArgumentError, match="in place without a manifest"):
+        memmgr.save(path, arrays, manifest=manifest, progress=link)
+    assert path.samefile(manifest)
+    assert path.read_bytes()[:24] == arrays["x"].tobytes()
+    assert unfinished(tmp_path) == []
+
+
 @pytest.mark.parametrize("after", [0, 1])
 def test_file_and_manifest_are_published_together(
     manager: memmgr.Manager, tmp_path: Path, after: int
