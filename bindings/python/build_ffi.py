@@ -51,6 +51,9 @@ WHEELS = {
     "win_amd64": "x86_64-windows-gnu",
 }
 
+# Processors that Zig has another name for than Apple.
+ZIG_MACHINES = {"arm64": "aarch64"}
+
 # What Python.h asks of a 64-bit system in the limited API, which is the same for all of a kind.
 PYCONFIG = """
 #define SIZEOF_VOID_P 8
@@ -148,7 +151,10 @@ class BuildExt(build_ext):
         super().finalize_options()
 
     def run(self) -> None:
-        """Builds into build_temp, so that the source tree stays as it is."""
+        """Builds into build_temp, with Zig's cache in the source tree if it can be written to.
+
+        Setuptools makes folders of its own there, so a tree that is read-only has to be copied.
+        """
         temp = Path(self.build_temp).resolve()
         temp.mkdir(parents=True, exist_ok=True)
         check_headers(Path(sysconfig.get_path("include")))
@@ -207,6 +213,10 @@ class BdistWheel(bdist_wheel):
         self.py_limited_api = "cp310" if LIMITED_API else False
         if wheel := os.environ.get("MEMMGR_WHEEL"):
             self.plat_name = wheel
+        elif sys.platform == "darwin" and len(processors(interpreter_flags())) > 1:
+            # The name would say universal2, as the interpreter is.
+            machine = macos_machine(os.environ.get("ARCHFLAGS"), interpreter_flags())
+            self.plat_name = f"macosx_11_0_{machine}"
         super().finalize_options()
 
 
@@ -221,6 +231,8 @@ def check_headers(folder: Path) -> None:
 def build_core(prefix: Path, target: list[str]) -> None:
     """Installs libmemmgr and its header into `prefix`."""
     command = [*ZIG, "build", "--prefix", str(prefix), *target]
+    if not os.access(ROOT, os.W_OK):
+        command += ["--cache-dir", str(prefix / "cache")]
     # Zig compiles its own build system first: without optimizing it, in a fifth of the time.
     subprocess.run(command, cwd=ROOT, env=os.environ | {"ZIG_DEBUG_CMD": "1"}, check=True)
 
@@ -290,9 +302,36 @@ def has_msvc() -> bool:
 
 
 def macos_target() -> list[str]:
-    """Returns this machine's processor, with the oldest macOS that every ARM Mac can run."""
-    machine = {"arm64": "aarch64"}.get(platform.machine(), platform.machine())
-    return [f"-Dtarget={machine}-macos.11.0"]
+    """Returns the processor to build for, with the oldest macOS that every ARM Mac can run.
+
+    The compiler is told the same: it goes by ARCHFLAGS, or else by the interpreter's own flags.
+    """
+    machine = macos_machine(os.environ.get("ARCHFLAGS"), interpreter_flags())
+    os.environ["ARCHFLAGS"] = f"-arch {machine}"
+    return [f"-Dtarget={ZIG_MACHINES.get(machine, machine)}-macos.11.0"]
+
+
+def macos_machine(archflags: str | None, flags: str) -> str:
+    """Returns the one processor that the compiler would build for; this machine's, of two.
+
+    python.org's interpreters name two. The core is of one, so that the wheel has to be.
+    """
+    named = set(processors(flags if archflags is None else archflags))
+    if archflags is not None and len(named) > 1:
+        raise PlatformError(
+            f"ARCHFLAGS names {' and '.join(sorted(named))}: build a wheel for each of them"
+        )
+    return named.pop() if len(named) == 1 else platform.machine()
+
+
+def processors(flags: str) -> list[str]:
+    """Returns those that flags of Apple's compiler name."""
+    return re.findall(r"-arch\s+(\w+)", flags)
+
+
+def interpreter_flags() -> str:
+    """Returns the flags that the interpreter was compiled with."""
+    return str(sysconfig.get_config_var("CFLAGS") or "")
 
 
 if __name__ == "__main__":

@@ -358,3 +358,31 @@ def test_r1_4_no_address_space_left() -> None:
         memmgr.Manager(1, capacity="1 MiB").close()
         """
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere file names are UTF-8")
+def test_path_is_spelled_as_python_spells_it(tmp_path: Path) -> None:
+    """Also where the locale has no name for its bytes."""
+    code = """
+        import os, pickle, sys, memmgr
+        assert sys.getfilesystemencoding() != "utf-8"
+        name = os.fsdecode(b"caf\\xc3\\xa9.bin")
+        path = os.path.join(sys.argv[1], name)
+        with open(path, "wb") as file:
+            file.write(b"bytes")
+        manager = memmgr.Manager(1)
+        dimension = manager.load(0, path)
+        assert dimension.path == path
+        dimension.reload(dimension.path, mode="ram")
+        copy = pickle.loads(pickle.dumps(manager))
+        print(copy[0].path == path, os.path.samefile(path, dimension.path))
+    """
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)],
+        env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (0, "True True\n"), result.stderr

@@ -260,8 +260,11 @@ class Manager(Pools, Mapping[str, Dimension]):
 
         name: of the dimension, or its index.
         path: a regular file of 1 byte up to the dimension's capacity.
-        mode: "r": read only. "r+": `write` changes the file. "c": copy on write, `write` changes
-            this process's pages only. "ram": the bytes are read into memory; the only snapshot.
+        mode: "r": read only. "r+": `write` changes the file; its holes get room on the disk first.
+            (On file systems that write every block anew, such as btrfs, ZFS and APFS, a full disk
+            is a signal later nonetheless: open the manager with `guard=True` there.) "c": copy on
+            write, `write` changes this process's pages only. "ram": the bytes are read into memory;
+            the only snapshot.
         prefetch: "lazy": pages come in as they are touched. "populate": all are in on return.
         huge_pages: ask for huge pages for what has to be read from the device: a hint, for a file
             of at least 2 MiB that is not in memory yet. `Dimension.residency` says what came of it.
