@@ -601,7 +601,8 @@ fn beginLoad(dimension: *Dimension, detail: *Detail) Error!u1 {
         const word = dimension.gate.read();
         switch (word.state) {
             .open, .blocked, .faulted => {
-                return detail.fail(error.AlreadyLoaded, "a file is loaded already");
+                return detail.fail(error.AlreadyLoaded, "a file is loaded already: " ++
+                    "reload, or unload it first");
             },
             .closed => return refusal(.closed, detail),
             // Unless it is retiring, somebody waits for its views, and it may yet stay.
@@ -687,7 +688,8 @@ fn freeSlot(dimension: *const Dimension, detail: *Detail) Error!u1 {
         if (generation.isFree()) return @intCast(slot);
     }
     detail.views = dimension.holders(0) + dimension.holders(1);
-    return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots");
+    return detail.fail(error.ViewsHeld, "views of earlier versions hold both slots: " ++
+        "release those of one of them");
 }
 
 /// `previous`: a copy of the generation that the new one is to replace.

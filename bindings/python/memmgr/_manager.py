@@ -174,13 +174,15 @@ class Manager(Pools, Mapping[str, Dimension]):
             for index in range(options.dimension_count):
                 call(lib.memmgr_dimension_stats_get, self._handle, index, c_stats)
                 self._names.append(text(c_stats.name))
+            self._indices = {name: index for index, name in enumerate(self._names)}
+            # The last of it: from here on __del__ closes it.
+            self._closed = False
         except BaseException:
             # It may be open: a signal came, or a handler of the log raised one's exception.
+            self._closed = True
             if handle_out[0] != ffi.NULL:
                 lib.memmgr_manager_close(handle_out[0], lib.MEMMGR_ON_VIEWS_DEFER, 0, ffi.NULL)
             raise
-        self._indices = {name: index for index, name in enumerate(self._names)}
-        self._closed = False
 
     @classmethod
     def from_config(cls, config: Path | Mapping[str, Any]) -> Manager:
