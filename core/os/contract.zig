@@ -696,7 +696,13 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             var byte: [1]u8 = undefined;
             _ = try os.readAt(file, &byte, 0, code);
         },
-        .fill => try os.fill(file, .{ .start = 0, .end = size }, code),
+        .fill => {
+            const gaps = try os.findGaps(file, size, code);
+            defer os.heap.free(gaps);
+            try os.canFill(file, size, gaps, code);
+            // It is whole.
+            for (gaps) |gap| try os.fill(file, gap, code);
+        },
         .identify_path => _ = try os.identifyPath(path, .followed, code),
         .create, .allocate, .write, .sync_file, .rename => {
             const name = try sibling(std.mem.span(path), ".new");
