@@ -63,6 +63,7 @@ pub fn deinit(atomic: *AtomicFile) void {
 /// Makes room on the disk: before the first byte is written, so that there is no half of a file if
 /// there is none.
 pub fn allocate(atomic: *AtomicFile, size: u64, detail: *Detail) Detail.Error!void {
+    errdefer detail.ask();
     var end: u64 = 0;
     while (true) {
         const start = end;
@@ -94,6 +95,7 @@ pub fn write(
     progress: *Progress,
     detail: *Detail,
 ) Detail.Error!void {
+    errdefer detail.ask();
     var done: usize = 0;
     while (done < bytes.len) {
         const at = offset + done;
@@ -128,6 +130,7 @@ fn readable(atomic: *AtomicFile, bytes: []const u8, offset: u64) usize {
 
 /// After the last byte: all of them are on the disk.
 pub fn finish(atomic: *AtomicFile, detail: *Detail) Detail.Error!void {
+    errdefer detail.ask();
     detail.file_name = atomic.path;
     os.syncFile(atomic.file, &detail.code) catch {
         return detail.fileRefused(0, "cannot bring the file to the disk");

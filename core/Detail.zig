@@ -77,6 +77,8 @@ used: u64 = 0,
 limit: u64 = 0,
 /// Which limit `requested`, `used` and `limit` are about, in its own unit.
 limit_kind: os.Limit.Kind = .none,
+/// What `ask` has to find out yet.
+question: enum { none, code, heap } = .none,
 /// Where in the file, for `BadFormat` and `Faulted`.
 offset: u64 = 0,
 /// Why, in a few words that need no formatting: "header is longer than the file". Static.
@@ -88,18 +90,30 @@ file_name: []const u8 = "",
 /// Where the functions below keep what they were given.
 dimension_name_storage: [63]u8 = undefined,
 layer_name_storage: [255]u8 = undefined,
-file_name_storage: [4095]u8 = undefined,
+/// The caller's error, since it is too long for the stack. Empty: nobody wants to know.
+file_name_storage: []u8 = &.{},
 
-/// `return detail.fail(error.BadFormat, "…")`. If a call was refused for a limit, this says which:
-/// before anything is given back, or it would be told as it is then.
+/// `return detail.fail(error.BadFormat, "…")`. Which limit is behind a refused call is for `ask`:
+/// the caller may hold locks.
 pub fn fail(detail: *Detail, err: Error, reason: []const u8) Error {
     detail.reason = reason;
-    if (detail.code == 0 or detail.limit_kind != .none) return err;
-    if (os.exhausted(detail.code, detail.requested, detail.file_name)) |limit| {
-        if (!limit.kind.countsBytes()) detail.requested = 1;
-        detail.setLimit(limit);
-    }
+    if (detail.code != 0 and detail.limit_kind == .none) detail.question = .code;
     return err;
+}
+
+/// Finds out which limit a call was refused for. It reads files of the system's, which takes long
+/// and may run into limits itself, so no lock is held. Called at the end of every call from C, and
+/// before anything is given back that would hide the limit.
+pub fn ask(detail: *Detail) void {
+    defer detail.question = .none;
+    if (detail.limit_kind != .none) return;
+    const limit = switch (detail.question) {
+        .none => null,
+        .code => os.exhausted(detail.code, detail.requested, detail.file_name),
+        .heap => os.shortOf(.{ .private = detail.requested, .entries = 1 }),
+    } orelse return;
+    if (!limit.kind.countsBytes()) detail.requested = 1;
+    detail.setLimit(limit);
 }
 
 /// What would be refused, and is not asked for.
@@ -134,11 +148,7 @@ fn setLimit(detail: *Detail, limit: os.Limit) void {
 /// A refused system call on memory or addresses. The heap leaves no code: some C libraries ask the
 /// system for every few blocks, so which limit stopped it is asked of the system.
 pub fn refused(detail: *Detail, requested: u64, reason: []const u8) Error {
-    if (detail.code == 0 and detail.limit_kind == .none) {
-        const need: os.Need = .{ .private = requested, .entries = 1 };
-        if (os.shortOf(need)) |limit|
-            return detail.exceeds(requested, limit, error.AllocationRefused, reason);
-    }
+    if (detail.code == 0 and detail.limit_kind == .none) detail.question = .heap;
     detail.requested = requested;
     return detail.fail(error.AllocationRefused, reason);
 }
@@ -167,10 +177,11 @@ pub fn setDimensionName(detail: *Detail, name: []const u8) void {
     detail.dimension_name = detail.dimension_name_storage[0..name.len];
 }
 
-/// For a file name whose memory goes before the detail does. Of a longer one the end is kept.
-pub fn setFileName(detail: *Detail, name: []const u8) void {
+/// The memory of the file's name goes before the detail does. Of a long one the end is kept.
+pub fn keepFileName(detail: *Detail) void {
+    const name = detail.file_name;
     const end = name[name.len - @min(name.len, detail.file_name_storage.len) ..];
-    @memcpy(detail.file_name_storage[0..end.len], end);
+    @memmove(detail.file_name_storage[0..end.len], end);
     detail.file_name = detail.file_name_storage[0..end.len];
 }
 
@@ -185,16 +196,42 @@ pub fn setLayerName(detail: *Detail, name: []const u8) void {
     detail.layer_name = detail.layer_name_storage[0..length];
 }
 
-test "a file's name is kept by value, and of a long one its end" {
-    var detail: Detail = .{};
+test "a file's name is kept by value, of a long one its end, and none without a place for it" {
+    var storage: [4095]u8 = undefined;
+    var detail: Detail = .{ .file_name_storage = &storage };
     var name = "a.npy".*;
-    detail.setFileName(&name);
+    detail.file_name = &name;
+    detail.keepFileName();
     @memset(&name, '-');
     try std.testing.expectEqualStrings("a.npy", detail.file_name);
     const long: [5000]u8 = @splat('x');
-    detail.setFileName(long ++ "/a.npy");
+    detail.file_name = long ++ "/a.npy";
+    detail.keepFileName();
     try std.testing.expectEqual(4095, detail.file_name.len);
     try std.testing.expectEqualStrings("x/a.npy", detail.file_name[4095 - 7 ..]);
+    detail.file_name_storage = &.{};
+    detail.keepFileName();
+    try std.testing.expectEqualStrings("", detail.file_name);
+}
+
+test "the limit behind a refusal is asked for once, by whoever holds no lock" {
+    if (!os.capabilities().codes_are_errno) return error.SkipZigTest;
+    var detail: Detail = .{ .code = @backingInt(std.c.E.MFILE) };
+    try std.testing.expectEqual(error.FileAccess, detail.fileRefused(0, "cannot open it"));
+    try std.testing.expectEqual(.none, detail.limit_kind);
+    detail.ask();
+    try std.testing.expectEqual(.descriptors, detail.limit_kind);
+    try std.testing.expectEqual(1, detail.requested);
+    const limit = detail.limit;
+    try std.testing.expect(limit > 0);
+    detail.limit = 7;
+    detail.ask();
+    try std.testing.expectEqual(7, detail.limit);
+    // Of the heap's refusal there is no code.
+    detail = .{};
+    try std.testing.expectEqual(error.AllocationRefused, detail.refused(1 << 60, "no memory"));
+    try std.testing.expectEqual(.none, detail.limit_kind);
+    try std.testing.expectEqual(1 << 60, detail.requested);
 }
 
 test "a layer's name is kept by value, cut between characters, and left out if it is not text" {

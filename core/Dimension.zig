@@ -1318,7 +1318,8 @@ pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
 
 fn flushPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
     const generation = &dimension.generations[word.slot];
-    detail.setFileName(generation.path);
+    detail.file_name = generation.path;
+    errdefer detail.keepFileName();
     const writes = dimension.writesEnded(generation);
     var pieces: interrupt.Pieces = .{ .placement = generation.placement, .size = flush_size };
     while (try pieces.next(detail)) |piece| os.flush(piece, &detail.code) catch {
@@ -1342,12 +1343,15 @@ pub fn unpin(
     detail: *Detail,
 ) Error!void {
     const generation = dimension.inside(word);
-    if (outcome) detail.setFileName(generation.path) else |_| {}
-    // The manager may go with its last view.
-    const record = dimension.event(operation orelse .none, generation.size, detail.file_name);
+    if (outcome) |_| {} else |_| detail.keepFileName();
+    const recorded = if (outcome) |_| operation != null and Log.isOn(.debug) else |_| false;
+    // The manager may go with its last view, and the name does.
+    const path: []const u8 = if (recorded) os.heap.dupe(u8, generation.path) catch "" else "";
+    defer os.heap.free(path);
+    const record = dimension.event(operation orelse .none, generation.size, path);
     dimension.leavePinned(word);
     try outcome;
-    if (operation != null) Log.write(record);
+    if (recorded) Log.write(record);
 }
 
 /// Lets who has pinned a generation out.

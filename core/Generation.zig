@@ -371,6 +371,7 @@ fn fillSlot(
     if (options.huge_pages) os.preferHugePages(placement);
     if (guard) |slot_guard| slot_guard.arm(placement, generation.number);
     errdefer if (guard) |slot_guard| slot_guard.disarm();
+    errdefer detail.ask();
     if (options.mode == .ram) {
         try readExactly(file, slot.base[0..size], 0, detail);
     } else if (options.prefetch == .populate) {

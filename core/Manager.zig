@@ -160,7 +160,10 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
     if (options.guard) try Guard.install(detail);
 
     const manager = try Managers.take(options.dimension_count, detail);
-    errdefer manager.giveBack();
+    // Not given back before the last tenant is out: who closes what stood there before may have
+    // moved in, and finds only now that he is late.
+    errdefer manager.shared.moveOut(1);
+    errdefer detail.ask();
     manager.begin(&options, limit.left(), limit.kind, layout);
     manager.budget.charge(layout.charged, detail) catch unreachable; // it was looked at above
     const base = os.reserve(layout.reserved, layout.alignment, &detail.code) catch {
@@ -1263,4 +1266,34 @@ test "Manager: populated regions are there before a file is, and give way to it"
     try fixture.unload_(1, .nothing, .refuse);
     const after = try fixture.manager.memory(fixture.handle, &fixture.detail);
     try testing.expect(after.use.resident < 1 << 20);
+}
+
+test "Manager: one that does not open is not given back under who closes what was there before" {
+    const Late = struct {
+        var manager: *Manager = undefined;
+        var specs_asked: u32 = 0;
+        var moved_in: bool = false;
+
+        /// Asked for sizes first, then for names, when the manager has its first tenant.
+        fn spec(_: ?*const anyopaque, _: u32) Spec {
+            specs_asked += 1;
+            if (specs_asked == 3) moved_in = manager.shared.moveIn();
+            return .{ .name = "same" };
+        }
+    };
+    var detail: Detail = .{};
+    Late.manager = try open(.{ .dimension_count = 2 }, &detail);
+    const before = Late.manager.handle.load(.monotonic);
+    try Late.manager.close(before, .refuse, 0, &detail);
+    const opened = open(.{ .dimension_count = 2, .spec = Late.spec }, &detail);
+    try testing.expectError(error.InvalidArgument, opened);
+    try testing.expect(Late.moved_in and !Late.manager.free.load(.monotonic));
+    const next = try open(.{ .dimension_count = 2 }, &detail);
+    const handle = next.handle.load(.monotonic);
+    try testing.expect(next != Late.manager);
+    // The late one finds that it was closed, and goes.
+    Late.manager.shared.moveOut(1);
+    try testing.expect(Late.manager.free.load(.monotonic));
+    try testing.expectEqual(1, try next.findDimension(handle, "D02", &detail));
+    try next.close(handle, .refuse, 0, &detail);
 }

@@ -128,7 +128,8 @@ pub fn bringIn(dimension: *Dimension, slot: u1, whole: os.Placement, detail: *De
     var pieces: interrupt.Pieces = .{ .placement = whole };
     while (try pieces.next(detail)) |piece| os.populate(piece, false, &detail.code) catch {
         // The guard has not seen it: the system did the reading.
-        detail.setFileName(dimension.generations[slot].path);
+        detail.file_name = dimension.generations[slot].path;
+        defer detail.keepFileName();
         return detail.fileRefused(whole.mapped_size, "cannot bring the file's pages into memory");
     };
     try dimension.checkUnfaulted(slot, detail);

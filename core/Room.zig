@@ -28,6 +28,7 @@ pub fn take(file: os.File, size: u64, detail: *Detail) Detail.Error!Room {
     };
     var room: Room = .{ .file = file, .gaps = gaps };
     errdefer room.giveBack();
+    errdefer detail.ask();
     os.canFill(file, size, gaps, &detail.code) catch return detail.fileRefused(size, refusal);
     for (gaps, 1..) |gap, count| {
         room.begun_count = count;

@@ -73,8 +73,9 @@ pub fn run(
     options: Options,
     detail: *Detail,
 ) Error!Verification {
+    detail.file_name = known.path;
     // Its memory is given back before the caller looks at the detail.
-    detail.setFileName(known.path);
+    errdefer detail.keepFileName();
     const now: ?os.Identity = os.identifyPath(known.path, .followed, &detail.code) catch now: {
         if (!os.isMissingCode(detail.code)) {
             return detail.fileRefused(0, "cannot ask the system about the file");
@@ -113,7 +114,7 @@ fn checkLayers(
         var described = try Generation.readManifest(manifest, generation.size, detail);
         defer described.deinit(os.heap);
         try Checksum.fromNotes(layers, described.notes, checksums, detail);
-        detail.setFileName(path);
+        detail.file_name = path;
     } else try Checksum.fromNotes(layers, layers.notes, checksums, detail);
 
     const file = os.open(path, .read, &detail.code) catch {

@@ -230,6 +230,9 @@ pub const Code = struct {
 /// An open file. The caller closes it.
 pub const File = native.File;
 
+/// Whether a thread could be cancelled before it was held off.
+pub const Cancellation = native.Cancellation;
+
 // Machine ---------------------------------------------------------------------------------------
 
 /// Unit of protection and residency; a power of two, 4 KiB to 64 KiB.
@@ -439,6 +442,10 @@ pub const atThreadExit: fn (hook: *const fn (argument: usize) void, argument: us
 /// Has `hook` called at every stage of every fork from now on; called once in a process. Nothing is
 /// ever called where processes cannot be forked. False: the system has no room for it.
 pub const atFork: fn (hook: *const fn (stage: ForkStage) void) bool = backend.atFork;
+
+/// Until it is given back to `releaseCancellation`, the calling thread cannot be cancelled. They nest.
+pub const holdCancellation: fn () Cancellation = backend.holdCancellation;
+pub const releaseCancellation: fn (before: Cancellation) void = backend.releaseCancellation;
 
 /// General-purpose memory for what is not on a hot path: layer tables, names.
 pub const heap: std.mem.Allocator = backend.heap;

@@ -178,7 +178,11 @@ pub fn callOnLeave(hook: LeaveHook) void {
 }
 
 /// Runs as the thread ends. Whatever the thread still does after it uses the crowd's counters.
+///
+/// On Windows it also runs as a fiber is deleted, by whatever thread: the one whose index this is
+/// may go on elsewhere. An index is then kept for good, which costs no more than one of thousands.
 fn handOn(own: usize) void {
+    if (index() != own) return;
     current().index = crowd;
     setSlot(null);
     if (leave_hook.load(.acquire)) |hook| hook(@intCast(own));

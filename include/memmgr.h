@@ -19,7 +19,9 @@
  * Threads. Every function may be called from any thread at any time, with any handle, unless its
  * comment says otherwise. Acquiring and releasing views takes no lock, allocates nothing and makes
  * no system call, except the first time a thread meets a manager and when it has to wait for a
- * writer. None of it is async-signal-safe.
+ * writer. None of it is async-signal-safe. A thread that is cancelled within a call (POSIX,
+ * deferred) ends after it, at the next cancellation point of its own: no call is one, and a log
+ * function or another callback cannot be cancelled either.
  *
  * Forks. The child of a fork can use the managers of its parent with their views and blocks, and
  * open its own. Views and writes that it inherits stay valid for good: to release one, or end it,
@@ -47,7 +49,8 @@
  * Structs. A struct of the caller's starts with `struct_size`: set it to sizeof the struct and
  * everything else to zero (the _INIT macros do). Zero means default in every field of an options
  * struct. Fields are only ever appended, and the library writes no more than struct_size bytes.
- * A larger struct of a newer caller is accepted if what this version does not know is zero.
+ * A larger struct of a newer caller is accepted if what this version does not know is zero, but
+ * none of more than 64 KiB: struct_size was not set then.
  *
  * Text is UTF-8 and ends with NUL, file names on Windows included. Sizes are in bytes and times
  * in nanoseconds. A timeout is 0 (do not wait), positive, or MEMMGR_FOREVER.

@@ -19,6 +19,8 @@ detail: Detail,
 error_out: ?*types.Error,
 /// What the thread's system calls were for before this call came to its dimension.
 subject_before: ?u64 = null,
+/// Whether the thread could be cancelled before this call.
+cancellation: os.Cancellation,
 
 pub const Error = Detail.Error;
 
@@ -28,26 +30,47 @@ pub const Target = struct {
     handle: u64,
 };
 
+/// A thread that is cancelled is so after the call: within it, it may hold a lock or have a
+/// dimension half loaded, and much that a call does is a place where threads are cancelled.
 pub fn begin(operation: Detail.Operation, error_out: ?*types.Error) Call {
-    return .{ .detail = .{ .operation = operation }, .error_out = error_out };
+    return .{
+        .detail = .{
+            .operation = operation,
+            .file_name_storage = if (error_out) |out| error_text.fileNameOf(out) else &.{},
+        },
+        .error_out = error_out,
+        .cancellation = os.holdCancellation(),
+    };
 }
 
 pub fn end(call: *Call, outcome: Error!void) i32 {
+    const result = if (outcome) |_| types.Status.ok else |err| call.refuse(err);
+    call.leave();
+    return @backingInt(result);
+}
+
+fn leave(call: *Call) void {
     if (call.subject_before) |subject| os.simulated.restoreSubject(subject);
-    outcome catch |err| {
-        const code = status.of(err);
-        if (call.error_out) |out| error_text.write(out, code, &call.detail);
-        return @backingInt(code);
-    };
-    return @backingInt(types.Status.ok);
+    os.releaseCancellation(call.cancellation);
+}
+
+noinline fn refuse(call: *Call, err: Error) types.Status {
+    const code = status.of(err);
+    if (call.error_out) |out| {
+        call.detail.ask();
+        error_text.write(out, code, &call.detail);
+    }
+    return code;
 }
 
 /// The same for a function that returns a block.
 pub fn endPointer(call: *Call, outcome: Error![*]u8) ?*anyopaque {
-    return outcome catch |err| {
+    const block = outcome catch |err| {
         _ = call.end(err);
         return null;
     };
+    call.leave();
+    return block;
 }
 
 /// The manager of a handle, also if it was closed and has views left.

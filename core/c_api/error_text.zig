@@ -12,28 +12,44 @@ const escape = @import("../escape.zig");
 const sized = @import("sized.zig");
 const types = @import("types.zig");
 
-pub fn write(out: *types.Error, status: types.Status, detail: *const Detail) void {
-    // A struct that is not one gets nothing written into it: the status says enough.
+/// Where the caller's error has a file's name, which a call may keep it in; nowhere, if the struct
+/// is not one.
+pub fn fileNameOf(out: *types.Error) []u8 {
+    return if (isOne(out)) out.file_name[0 .. out.file_name.len - 1] else &.{};
+}
+
+fn isOne(out: *const types.Error) bool {
     var ignored: Detail = .{};
-    sized.check(types.Error, out.struct_size, &ignored) catch return;
-    var value: types.Error = .{
-        .status = @backingInt(status),
-        .operation = @backingInt(detail.operation),
-        .dimension = detail.dimension,
-        .layer = detail.layer,
-        .views = detail.views,
-        .system_code = detail.code,
-        .requested = detail.requested,
-        .used = detail.used,
-        .limit = detail.limit,
-        .offset = detail.offset,
-        .limit_kind = @backingInt(detail.limit_kind),
-    };
-    sized.writeText(&value.dimension_name, detail.dimension_name);
-    writeLayerName(&value.layer_name, detail.layer_name);
-    sized.writePath(&value.file_name, detail.file_name);
-    writeMessage(&value.message, status, detail);
-    sized.write(types.Error, out, value);
+    sized.check(types.Error, out.struct_size, &ignored) catch return false;
+    return true;
+}
+
+/// Field by field, since the struct is larger than a page, and a stack may have little room left.
+pub noinline fn write(out: *types.Error, status: types.Status, detail: *const Detail) void {
+    // A struct that is not one gets nothing written into it: the status says enough.
+    if (!isOne(out)) return;
+    // Names may be those of the error that stands there yet: they are read for the message before
+    // anything is written, and may be written over themselves.
+    var message: [types.message_size]u8 = undefined;
+    writeMessage(&message, status, detail);
+    sized.writeText(&out.dimension_name, detail.dimension_name);
+    writeLayerName(&out.layer_name, detail.layer_name);
+    sized.writePath(&out.file_name, detail.file_name);
+    @memcpy(&out.message, &message);
+    out.status = @backingInt(status);
+    out.operation = @backingInt(detail.operation);
+    out.dimension = detail.dimension;
+    out.layer = detail.layer;
+    out.views = detail.views;
+    out.system_code = detail.code;
+    out.requested = detail.requested;
+    out.used = detail.used;
+    out.limit = detail.limit;
+    out.offset = detail.offset;
+    out.limit_kind = @backingInt(detail.limit_kind);
+    out.struct_size = @sizeOf(types.Error);
+    // A field that joins them later is written only where there is room for it.
+    comptime std.debug.assert(@sizeOf(types.Error) == sized.sizeFirst(types.Error));
 }
 
 /// As it is, or escaped if the field could not hold the rest of it.

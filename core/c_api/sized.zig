@@ -10,7 +10,7 @@ const Detail = @import("../Detail.zig");
 const types = @import("types.zig");
 
 /// Sizes in the first release, which never change.
-fn sizeFirst(comptime T: type) u32 {
+pub fn sizeFirst(comptime T: type) u32 {
     return switch (T) {
         types.Error => 5512,
         types.Capabilities => 40,
@@ -39,7 +39,17 @@ fn sizeFirst(comptime T: type) u32 {
     };
 }
 
+/// No struct will ever be larger. So a size that was never set, or a pointer to something else, is
+/// seldom taken for a struct whose tail is to be looked at.
+const size_max = 64 << 10;
+
 pub fn check(comptime T: type, struct_size: u32, detail: *Detail) Detail.Error!void {
+    if (struct_size > size_max) {
+        detail.requested = struct_size;
+        detail.limit = size_max;
+        return detail.fail(error.InvalidArgument, "struct_size is larger than any struct: set " ++
+            "it to sizeof, or use the _INIT macro");
+    }
     if (struct_size >= sizeFirst(T)) return;
     detail.requested = struct_size;
     detail.limit = sizeFirst(T);
@@ -127,7 +137,7 @@ pub fn writeText(field: []u8, text: []const u8) void {
     if (len < text.len) {
         while (len > 0 and text[len] & 0xc0 == 0x80) len -= 1;
     }
-    @memcpy(field[0..len], text[0..len]);
+    @memmove(field[0..len], text[0..len]);
     @memset(field[len..], 0);
 }
 
@@ -171,6 +181,24 @@ test "sized: a struct below its first size is refused, a larger one only if its 
         error.InvalidArgument,
         read(types.LoadOptions, &options.known, &detail),
     );
+}
+
+test "sized: a size that no struct has is refused before the tail is looked at" {
+    var detail: Detail = .{};
+    var options: types.LoadOptions = .{ .struct_size = size_max + 1 };
+    for ([_]u32{ size_max + 1, std.math.maxInt(u32) }) |size| {
+        options.struct_size = size;
+        try std.testing.expectError(
+            error.InvalidArgument,
+            read(types.LoadOptions, &options, &detail),
+        );
+        try std.testing.expectError(
+            error.InvalidArgument,
+            Array(types.LoadOptions).of(&options, &detail),
+        );
+        try std.testing.expectEqual(size, detail.requested);
+        try std.testing.expectEqual(size_max, detail.limit);
+    }
 }
 
 test "sized: an output is written no further than its size" {

@@ -65,6 +65,9 @@ pub const lock = posix.lock;
 pub const unlock = posix.unlock;
 pub const atThreadExit = posix.atThreadExit;
 pub const atFork = posix.atFork;
+pub const Cancellation = posix.Cancellation;
+pub const holdCancellation = posix.holdCancellation;
+pub const releaseCancellation = posix.releaseCancellation;
 pub const heap = posix.heap;
 
 // Machine ---------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ const c = struct {
     ) c_int;
     extern "c" fn pthread_key_delete(key: Key) c_int;
     extern "c" fn pthread_setspecific(key: Key, value: ?*const anyopaque) c_int;
+    extern "c" fn pthread_setcancelstate(state: c_int, old: ?*c_int) c_int;
     extern "c" fn pthread_atfork(
         before: *const fn () callconv(.c) void,
         in_parent: *const fn () callconv(.c) void,
@@ -677,7 +678,26 @@ fn exitKey() ?Key {
 }
 
 fn callExitHook(value: *anyopaque) callconv(.c) void {
+    // One that was cancelled has not met a place to end at yet, if it ended by itself.
+    const cancellation = holdCancellation();
+    defer releaseCancellation(cancellation);
     exit_hook.load(.acquire).?(@intFromPtr(value) - 1);
+}
+
+/// What pthread_setcancelstate calls the state.
+pub const Cancellation = c_int;
+
+const cancel_disable: Cancellation = if (builtin.os.tag == .macos) 0 else 1;
+
+pub fn holdCancellation() Cancellation {
+    var before: Cancellation = cancel_disable;
+    _ = c.pthread_setcancelstate(cancel_disable, &before);
+    return before;
+}
+
+/// Not a place to end at: if the thread was cancelled meanwhile, it ends at the next one.
+pub fn releaseCancellation(before: Cancellation) void {
+    if (before != cancel_disable) _ = c.pthread_setcancelstate(before, null);
 }
 
 var fork_hook: std.atomic.Value(?*const fn (stage: os.ForkStage) void) = .init(null);
@@ -688,15 +708,21 @@ pub fn atFork(hook: *const fn (stage: os.ForkStage) void) bool {
 }
 
 fn callBefore() callconv(.c) void {
-    fork_hook.load(.acquire).?(.before);
+    callForkHook(.before);
 }
 
 fn callInParent() callconv(.c) void {
-    fork_hook.load(.acquire).?(.in_parent);
+    callForkHook(.in_parent);
 }
 
 fn callInChild() callconv(.c) void {
-    fork_hook.load(.acquire).?(.in_child);
+    callForkHook(.in_child);
+}
+
+fn callForkHook(stage: os.ForkStage) void {
+    const cancellation = holdCancellation();
+    defer releaseCancellation(cancellation);
+    fork_hook.load(.acquire).?(stage);
 }
 
 const contract = @import("contract.zig");

@@ -112,7 +112,9 @@ pub fn clear() void {
 pub fn clearCall(call: Call) void {
     forget(rules.getPtr(call));
     for (&rules.values) |*rule| if (rule.told.load(.monotonic)) return;
-    armed.store(read_size_max.load(.monotonic) != std.math.maxInt(usize), .release);
+    const reads_told = read_size_max.load(.monotonic) != std.math.maxInt(usize);
+    const memory_told = memory_left.load(.monotonic) != std.math.maxInt(u64);
+    armed.store(reads_told or memory_told, .release);
 }
 
 fn forget(rule: *Rule) void {
@@ -154,7 +156,9 @@ fn pass(call: Call, code: *i64) os.Error!void {
     if (!armed.load(.monotonic)) return;
     const rule = rules.getPtr(call);
     const wanted = rule.subject.load(.monotonic);
-    if (wanted != 0 and wanted != subject) return;
+    // Zeros are put by a fault's handler, in no call, and a handler may not look at what is a
+    // thread's own: finding its place may allocate.
+    if (wanted != 0 and (call == .zero or wanted != subject)) return;
     const index = rule.count.fetchAdd(1, .monotonic);
     const end = rule.end.load(.acquire);
     if (index < rule.first.load(.monotonic) or index >= end) return;
@@ -205,6 +209,9 @@ pub fn Backend(comptime native: type) type {
         pub const futexWakeOne = native.futexWakeOne;
         pub const atThreadExit = native.atThreadExit;
         pub const atFork = native.atFork;
+        pub const Cancellation = native.Cancellation;
+        pub const holdCancellation = native.holdCancellation;
+        pub const releaseCancellation = native.releaseCancellation;
 
         pub fn memoryToSpare() ?os.Limit {
             const left = memory_left.load(.monotonic);

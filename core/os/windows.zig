@@ -1182,6 +1182,13 @@ pub fn atFork(_: *const fn (stage: os.ForkStage) void) bool {
     return true;
 }
 
+/// Threads are not cancelled here.
+pub const Cancellation = void;
+
+pub fn holdCancellation() Cancellation {}
+
+pub fn releaseCancellation(_: Cancellation) void {}
+
 fn callExitHook(value: ?*anyopaque) callconv(.winapi) void {
     exit_hook.load(.acquire).?(@intFromPtr(value) - 1);
 }
