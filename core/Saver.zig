@@ -278,7 +278,10 @@ fn save(saver: *const Saver) Error!void {
     // would be read wrongly.
     try file.publish(saver.detail);
     if (manifest) |*other| {
-        if (relation == .one_folder and try file.isFoundBy(other.path, saver.detail)) {
+        // Who cannot ask publishes both: the new file must not be read with the old manifest.
+        const is_taken = relation == .one_folder and
+            (file.isFoundBy(other.path, saver.detail) catch false);
+        if (is_taken) {
             return saver.detail.fail(error.InvalidArgument, "the folder takes the manifest's " ++
                 "name for that of the file, which is in place without a manifest");
         }

@@ -139,11 +139,11 @@ static PyObject *call_and_raise(PyObject *module, PyObject *arguments)
 
 /* ==== Callbacks ============================================================================= */
 
-/* What a callback finds, and leaves: it is entered with nothing pending, and calls that it makes
- * itself are on their own. */
+/* What a callback finds, and leaves: it is entered with nothing pending and nothing kept, and calls
+ * that it makes itself are on their own. */
 typedef struct {
     PyGILState_STATE gil;
-    Raised pending;
+    Raised pending, kept;
     int call_raises;
 } Entry;
 
@@ -152,6 +152,8 @@ static Entry enter(void)
     Entry entry;
     entry.gil = PyGILState_Ensure();
     entry.pending = fetch();
+    entry.kept = kept;
+    kept = (Raised){ NULL, NULL, NULL };
     entry.call_raises = call_raises;
     call_raises = 0;
     return entry;
@@ -160,6 +162,7 @@ static Entry enter(void)
 static void leave(Entry entry)
 {
     call_raises = entry.call_raises;
+    kept = entry.kept;
     keep_raised();
     restore(entry.pending);
     PyGILState_Release(entry.gil);

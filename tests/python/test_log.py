@@ -122,6 +122,37 @@ def test_handler_that_uses_the_library_does_no_harm(
     debug_logger.manager._clear_cache()  # type: ignore[attr-defined]
 
 
+def test_exception_of_one_record_is_not_raised_in_the_handler_of_another(files: Files) -> None:
+    """The second record's handler calls the library, which owes the exception to the first call."""
+    seen: list[BaseException | None] = []
+    with memmgr.Manager(1, capacity="1 MiB") as manager:
+        dimension = manager.load(0, files.raw(b"1", "1"))
+
+        class Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                if record.memmgr["operation"] == "reload":  # type: ignore[attr-defined]
+                    raise KeyboardInterrupt
+                try:
+                    manager.stats()
+                except BaseException as error:  # noqa: BLE001 - it is to be none
+                    seen.append(error)
+                else:
+                    seen.append(None)
+
+        logger = logging.getLogger("memmgr")
+        handler = Handler()
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                dimension.reload(files.raw(b"2", "2"))
+        finally:
+            logger.setLevel(logging.NOTSET)
+            logger.removeHandler(handler)
+        assert seen == [None]
+        assert dimension.view().tobytes() == b"2"
+
+
 def test_interpreter_ends_in_silence(files: Files) -> None:
     """With arrays, a thread and an open manager alive, and the log at its most talkative."""
     path = files.npy(np.arange(1000))
