@@ -146,9 +146,11 @@ fn free(call: *Call, manager: ?*types.Manager, block: *anyopaque) Call.Error!voi
 /// The manager of a block, which may be closed. When the last block is gone, none is left to free.
 fn lookUp(call: *Call, manager: ?*types.Manager) Call.Error!Call.Target {
     const value: u64 = @intFromPtr(manager);
-    if (Managers.find(value) == null and Managers.wasOpen(value)) {
-        return Pool.gone(&call.detail);
-    }
+    // One look: it may go at any moment, with a block that is freed on another thread.
+    if (value != 0) if (Managers.find(value)) |found| {
+        return .{ .manager = found, .handle = value };
+    };
+    if (Managers.wasOpen(value)) return Pool.gone(&call.detail);
     return call.lookUp(manager);
 }
 

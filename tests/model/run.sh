@@ -1,6 +1,6 @@
 #!/bin/bash
-# Checks the gate's protocol in every interleaving (R4.1-R4.5, R10.2, R10.4), and that the check
-# can fail: a configuration with a step of the protocol left out must end in the named fault.
+# Checks the protocols of the gate (R4.1-R4.5, R10.2, R10.4) and of the pools' caches (`pool-…`;
+# R6.4, R7.1) in every interleaving, and that the check can fail: a configuration with a step of the protocol left out must end in the named fault.
 #
 #   run.sh            what a change has to pass: two minutes on two free cores, under 2 GB
 #   run.sh --long     everything, with larger bounds: half an hour, 12 GB
@@ -12,7 +12,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
 # NAME EXPECTED WHEN DEFINES. Expected: `holds`, `stuck` (somebody waits for ever), or the
-# condition of gate.pml that comes true. Without -DREADERS there are two.
+# condition of gate.pml, or pool.pml, that comes true. Without -DREADERS there are two.
 readonly write="-DWRITERS=1 -DACQUIRES=2"
 readonly nested="-DWRITERS=1 -DACQUIRES=2 -DDEPTH=2"
 readonly any="-DREAD_TIMEOUT=ANY -DRARE_TIMEOUT=ANY"
@@ -91,6 +91,31 @@ row-free-too-early     unbalanced  short $hand_on -DROW_FREE_TOO_EARLY
 row-zeroed             unbalanced  short $hand_on -DCROSS -DROW_ZEROED
 weak-no-barrier        torn_read   short -DWEAK $write -DRARE_TIMEOUT=ANY -DNO_BARRIER
 
+pool                   holds       short -DDRAINS
+pool-freed-again       holds       short -DFREES=2
+pool-taken-again       holds       long  -DALLOCS=2 -DREVOKES=2
+pool-all-atomic        holds       short -DALL_ATOMIC -DDRAINS -DALLOCS=2
+pool-memory-reused     holds       short -DREUSE -DALLOCS=2
+pool-barrier-refused   holds       short -DREFUSED
+pool-null-handle       holds       short -DNULL_HANDLE
+
+pool-no-barrier        together    short -DNO_BARRIER
+pool-barrier-too-early together    short -DBARRIER_TOO_EARLY
+pool-busy-ignored      together    short -DBUSY_IGNORED
+pool-slot-kept         together    short -DREUSE -DSLOT_KEPT
+pool-null-is-nobody    together    short -DNULL_HANDLE -DNULL_IS_NOBODY
+pool-emptied-though-refused together short -DREFUSED -DEMPTY_THOUGH_REFUSED
+pool-one-state-for-all handed_twice short -DONE_STATE
+pool-pop-without-look  handed_twice short -DPOP_WITHOUT_LOOK
+pool-fill-without-look handed_twice short -DDRAINS -DFILL_WITHOUT_LOOK
+pool-empty-without-look handed_twice short -DEMPTY_WITHOUT_LOOK
+pool-claim-by-stores   handed_twice short -DALL_ATOMIC -DCLAIM_BY_STORES
+pool-forgets-when-not-live lost    short -DFREES=2 -DFORGET_WHEN_NOT_LIVE
+
+pool-long              holds       long  -DDRAINS -DREVOKES=2 -DALLOCS=2
+pool-three-times       holds       long  -DALLOCS=3
+pool-refused-long      holds       long  -DREVOKES=2 -DALLOCS=2 -DREFUSED
+pool-buffer            holds       long  -DDRAINS -DREVOKES=2 -DBUFFER=6
 write-long             holds       long  $write -DBUFFER=4
 write-timeouts-long    holds       long  $write $any
 write-twice-long       holds       long  $write -DWRITES=2
@@ -132,14 +157,15 @@ outcome_of() {
 }
 
 check() {
-    local name=$1 expected=$2 found states started=${EPOCHREALTIME/./} verdict=
+    local name=$1 expected=$2 model=gate.pml found states started=${EPOCHREALTIME/./} verdict=
+    case $name in pool*) model=pool.pml ;; esac
     shift 3
     local folder
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' RETURN
     cd "$folder"
     {
-        spin -a "$@" "$here/gate.pml" &&
+        spin -a "$@" "$here/$model" &&
             gcc "$optimize" -w -DSAFETY -DCOLLAPSE -DMEMLIM="$memory_mb" -o pan pan.c &&
             ./pan -m10000 -w24
     } >pan.log 2>&1 || true
@@ -149,9 +175,9 @@ check() {
     printf '%-24s %-12s %-12s %11s %5d.%d s%s\n' "$name" "$expected" "$found" "${states:--}" \
         $(((${EPOCHREALTIME/./} - started) / 1000000)) \
         $(((${EPOCHREALTIME/./} - started) / 100000 % 10)) "$verdict"
-    if [ -n "$verdict" ] && [ -f gate.pml.trail ]; then
+    if [ -n "$verdict" ] && [ -f "$model.trail" ]; then
         echo "the last steps that led there:"
-        spin -k gate.pml.trail -t -p "$@" "$here/gate.pml" | grep 'proc ' | tail -40 | cut -c1-120
+        spin -k "$model.trail" -t -p "$@" "$here/$model" | grep 'proc ' | tail -40 | cut -c1-120
     fi
 }
 
