@@ -57,7 +57,8 @@ pub fn install(detail: *Detail) Detail.Error!void {
     lock.lock();
     defer lock.unlock();
     os.catchFaults(onFault, &detail.code) catch {
-        return detail.refused(0, "the system does not let faults be caught");
+        return detail.refused(0, "the system does not let faults be caught, or " ++
+            "other handlers were put over the library's 64 times");
     };
 }
 

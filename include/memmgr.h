@@ -428,7 +428,10 @@ typedef struct memmgr_dimension_spec {
  * with EFAULT, and no fault is noticed. Handlers of SIGBUS and SIGSEGV that were installed before
  * get every signal that is not about a mapped file; those installed later do from the next open or
  * load on, until when faults are theirs. The library's own handler stays to the end of the
- * process, which must not unload the library then. Reading costs nothing more. */
+ * process, which must not unload the library then. A load is refused with ALLOCATION once other
+ * handlers were put over the library's 64 times. A thread that blocks SIGBUS or SIGSEGV is not
+ * guarded (POSIX): the system ends the process at its first fault, and no handler is asked. Leave
+ * the two out of the set that a thread blocks. Reading costs nothing more. */
 #define MEMMGR_OPEN_FAULT_GUARD 32
 /* In place of a limit of the budget's: what the tightest limit of the system leaves to this process
  * now, MEMMGR_LIMIT_MEMORY, CONTROL_GROUP, COMMIT, ADDRESS_SPACE or DATA, less what it uses already

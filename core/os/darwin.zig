@@ -283,7 +283,7 @@ pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!voi
     _ = try posix.map(pages.ptr + from, pages.len - from, prot, posix.replacing, posix.no_tag, code);
 }
 
-pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent, .comesAgain = comesAgain }).catchFaults;
 
 /// What a signal says of a page; null if it was sent. A store to a page that may only be read is
 /// the same SIGBUS as a page that cannot be read.
@@ -296,6 +296,10 @@ fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
         else => return null,
     };
     return .{ .address = @intFromPtr(info.addr), .code = @backingInt(errno) };
+}
+
+fn comesAgain(_: signals.Signal, info: *const signals.Info) bool {
+    return !wasSent(info);
 }
 
 fn wasSent(info: *const signals.Info) bool {

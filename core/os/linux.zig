@@ -610,7 +610,7 @@ pub fn zero(pages: []u8, offset: usize, writable: bool, code: *i64) os.Error!voi
     }
 }
 
-pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent }).catchFaults;
+pub const catchFaults = signals.Signals(.{ .faultOf = faultOf, .wasSent = wasSent, .comesAgain = comesAgain }).catchFaults;
 
 /// What a signal says of a page; null if it was sent, or if the program itself is at fault.
 fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
@@ -635,6 +635,17 @@ fn faultOf(signal: signals.Signal, info: *const signals.Info) ?os.Fault {
 
 fn wasSent(info: *const signals.Info) bool {
     return info.code <= 0;
+}
+
+/// Codes of signals that the processor's trap for an instruction makes. Others of the kernel's, as
+/// that of memory which is going to fail (BUS_MCEERR_AO), may come at any instruction.
+fn comesAgain(signal: signals.Signal, info: *const signals.Info) bool {
+    const kernel = 0x80; // SI_KERNEL: an address that no page can have
+    return switch (signal) {
+        .BUS => info.code >= 1 and info.code <= 4, // BUS_ADRALN to BUS_MCEERR_AR
+        .SEGV => info.code == kernel or (info.code >= 1 and info.code <= 4), // to SEGV_PKUERR
+        else => false,
+    };
 }
 
 // Files -----------------------------------------------------------------------------------------

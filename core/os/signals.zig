@@ -34,7 +34,7 @@ pub const Info = std.c.siginfo_t;
 pub const Signal = SIG;
 
 /// Enough for a program that now and then enables or disables another handler between two loads.
-/// Beyond it the other one stays on top, and comes to ours if it passes anything on.
+/// Beyond it faults cannot be caught any more, and who asks for it is refused.
 const level_count = 64;
 
 /// What systems differ in.
@@ -43,6 +43,8 @@ pub const System = struct {
     faultOf: fn (signal: Signal, info: *const Info) ?os.Fault,
     /// By `kill`, `raise` or a timer, and not by the instruction that it has interrupted.
     wasSent: fn (info: *const Info) bool,
+    /// Of the instruction that it has interrupted, which meets it again if it is tried again.
+    comesAgain: fn (signal: Signal, info: *const Info) bool,
 };
 
 pub fn Signals(comptime system: System) type {
@@ -98,7 +100,12 @@ pub fn Signals(comptime system: System) type {
             fn putOnTop(chain: *Chain, signal: SIG, code: *i64) os.Error!void {
                 var found: Action = undefined;
                 if (c.sigaction(signal, null, &found) != 0) return refused(code);
-                if (isOurs(&found) or chain.count == level_count) return;
+                if (isOurs(&found)) return;
+                if (chain.count == level_count) {
+                    code.* = @backingInt(std.c.E.NOMEM);
+                    return error.System;
+                }
+                // There already when the first signal comes to the new level.
                 chain.below[chain.count] = found;
                 // System calls that the signal interrupts fail if they would below.
                 const handled = found.handler.handler != SIG.DFL and
@@ -109,7 +116,9 @@ pub fn Signals(comptime system: System) type {
                     // A handler below may raise the signal again, to end the process by it.
                     SA.SIGINFO | SA.ONSTACK | SA.NODEFER | restart,
                 );
-                if (c.sigaction(signal, &ours, null) != 0) return refused(code);
+                // Another thread may have put a handler there since it was asked for.
+                if (c.sigaction(signal, &ours, &found) != 0) return refused(code);
+                chain.below[chain.count] = found;
                 chain.count += 1;
             }
 
@@ -145,8 +154,8 @@ pub fn Signals(comptime system: System) type {
         fn end(signal: SIG, info: *const Info) void {
             const default = action(.{ .handler = SIG.DFL }, 0);
             _ = c.sigaction(signal, &default, null);
-            // A fault is met again once its instruction is tried again.
-            if (system.wasSent(info)) _ = c.raise(signal);
+            // Whatever does not come again by itself would be lost, and the guard with it.
+            if (!system.comesAgain(signal, info)) _ = c.raise(signal);
         }
 
         fn isOurs(found: *const Action) bool {

@@ -16,6 +16,9 @@
 #include <signal.h>
 #include <sys/wait.h>
 #endif
+#ifdef __linux__
+#include <sys/syscall.h>
+#endif
 
 #define MIB ((uint64_t)1 << 20)
 
@@ -882,6 +885,54 @@ static void map_entries(void)
     manager = first;
 }
 
+static void pass_nothing_on(int signal)
+{
+    (void)signal;
+    _exit(7);
+}
+
+/* Another handler is put over the library's before each load, more often than it can be put over
+ * that one again. */
+static int loads_under_other_handlers(void)
+{
+    unsigned round;
+    for (round = 0; round < 70; round++) {
+        memmgr_status status;
+        signal(SIGBUS, pass_nothing_on);
+        status = memmgr_dimension_load(manager, 0, path, NULL, &error);
+        if (status != MEMMGR_OK) return status == MEMMGR_ERR_ALLOCATION && round > 32 ? 3 : 4;
+        if (memmgr_dimension_unload(manager, 0, MEMMGR_ON_VIEWS_REFUSE, 0, &error)) return 5;
+    }
+    return 6;
+}
+
+/* A load never succeeds without the guard that it was asked for. */
+static void load_that_cannot_be_guarded_is_refused(void)
+{
+    EXITS(3, loads_under_other_handlers);
+}
+
+#ifdef __linux__
+/* As the kernel tells a process that wants to know early of memory which is going to fail. */
+static int told_of_failing_memory(void)
+{
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    info.si_signo = SIGBUS;
+    info.si_code = BUS_MCEERR_AO;
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
+    syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), SIGBUS, &info);
+    return 3;
+}
+
+/* It ends the process, as it does without the library; it is not lost, and the guard with it. */
+static void signal_of_no_instruction_is_not_swallowed(void)
+{
+    const int how = in_child(told_of_failing_memory);
+    CHECK(WIFSIGNALED(how));
+    EQUAL(SIGBUS, WTERMSIG(how));
+}
+#endif
 #endif
 
 int main(void)
@@ -912,6 +963,10 @@ int main(void)
     RUN(after_fork);
     RUN(system_call);
     RUN(map_entries);
+    RUN(load_that_cannot_be_guarded_is_refused);
+#endif
+#ifdef __linux__
+    RUN(signal_of_no_instruction_is_not_swallowed);
 #endif
     return test_end();
 }
