@@ -1573,24 +1573,63 @@ pub const Memory = struct {
     reserved: u64 = 0,
     mapped: u64 = 0,
     locked: u64 = 0,
-    use: os.Use = .{},
+    /// Null if the system does not tell.
+    use: ?os.Use = .{},
 
-    pub fn addMapped(total: *Memory, _: *Dimension, stats: Stats) void {
-        total.mapped += stats.mapped;
-        total.locked += stats.locked;
+    fn ask(total: *Memory, base: [*]const u8, size: usize) void {
+        if (size == 0 or total.use == null) return;
+        var ignored: i64 = 0;
+        const use = os.memoryUse(base, size, &ignored) catch {
+            total.use = null;
+            return;
+        };
+        total.use.?.add(use);
     }
 };
 
+/// What is mapped and what of it is to be looked at, at one moment.
+const Mapped = struct {
+    mapped: u64 = 0,
+    locked: u64 = 0,
+    sizes: [2]usize = @splat(0),
+
+    fn note(found: *Mapped, dimension: *Dimension, stats: Stats) void {
+        found.mapped = stats.mapped;
+        found.locked = stats.locked;
+        for (&found.sizes, 0..) |*size, slot| size.* = dimension.sizeInUse(@intCast(slot));
+    }
+};
+
+/// Adds what this dimension has. The system is asked with the lock free: it may take long.
+pub fn addMemory(dimension: *Dimension, owner: u64, total: *Memory, detail: *Detail) Error!void {
+    var found: Mapped = .{};
+    try dimension.describe(owner, detail, &found, Mapped.note);
+    total.mapped += found.mapped;
+    total.locked += found.locked;
+    for (dimension.slots, found.sizes) |slot, size| total.ask(slot.base, size);
+}
+
+/// Under the lock: bytes from the start of a slot that something stands in. It costs what is mapped
+/// to look at them, where it would cost what is reserved to look at all.
+fn sizeInUse(dimension: *const Dimension, slot: u1) usize {
+    const generation = &dimension.generations[slot];
+    if (!generation.isFree()) {
+        const word = dimension.gate.read();
+        const is_current = word.slot == slot and word.generation == generation.number;
+        // How far a load has come is not known.
+        if (dimension.activity == .loading and !is_current and !generation.retiring) {
+            return dimension.slots[slot].size;
+        }
+        return generation.placement.mapped_size;
+    }
+    if (slot == 0) if (dimension.populated) |placement| return placement.mapped_size;
+    return 0;
+}
+
 pub fn memory(dimension: *Dimension, owner: u64, detail: *Detail) Error!Memory {
     var total: Memory = .{};
-    try dimension.describe(owner, detail, &total, Memory.addMapped);
-    for (dimension.slots) |slot| {
-        const use = os.memoryUse(slot.base, slot.size, &detail.code) catch {
-            return detail.refused(0, "cannot ask the system what is in memory");
-        };
-        total.reserved += slot.size;
-        total.use.add(use);
-    }
+    try dimension.addMemory(owner, &total, detail);
+    for (dimension.slots) |slot| total.reserved += slot.size;
     return total;
 }
 

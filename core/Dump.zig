@@ -103,9 +103,11 @@ const Dump = struct {
         dump.open("memory");
         dump.field("reserved", memory.reserved);
         dump.field("mapped", memory.mapped);
-        dump.field("resident", memory.use.resident);
-        dump.field("private_dirty", memory.use.private_dirty);
-        dump.field("huge", memory.use.huge);
+        // Null where the system does not tell.
+        const use = memory.use;
+        dump.field("resident", if (use) |known| known.resident else null);
+        dump.field("private_dirty", if (use) |known| known.private_dirty else null);
+        dump.field("huge", if (use) |known| known.huge else null);
         dump.field("locked", memory.locked);
         dump.close();
         const asymmetric = manager.counters.asymmetric.load(.monotonic);

@@ -35,6 +35,10 @@ pub const capacity_default = 20 << 20;
 pub const pool_limit_default = 64 << 20;
 pub const read_timeout_ns_default = std.time.ns_per_s;
 
+/// Of more dimensions the regions are not told apart in the process's map, where each of them would
+/// be two of the few entries that a process has.
+const visible_count_max = 4096;
+
 /// Slots of this size or more are aligned to it, so that large pages can map them.
 const large_page_size = 2 << 20;
 /// No slot is larger: sums of slots then fit 64 bits, whatever is asked for.
@@ -181,7 +185,7 @@ pub fn open(options: Options, detail: *Detail) Error!*Manager {
 }
 
 fn limitOf(options: *const Options, layout: Layout) os.Limit {
-    if (options.limit_auto) if (os.memoryLimit()) |limit| return limit;
+    if (options.limit_auto) if (os.memoryLimit(layout.uncharged(options))) |limit| return limit;
     const default = layout.charged +| layout.capacity_largest +| options.pool_limit;
     return .{ .kind = .budget, .value = options.limit orelse default };
 }
@@ -204,6 +208,14 @@ const Layout = struct {
             layout.alignment = @max(layout.alignment, slotAlignment(capacity));
         }
         return layout;
+    }
+
+    /// Bytes of addresses that are needed and not charged: the second slots, what the pools have
+    /// beyond their limit, and our own tables.
+    fn uncharged(layout: Layout, options: *const Options) u64 {
+        const pools = Pool.addressesOf(options.pool_limit) -| options.pool_limit;
+        const tables = memorySize(@max(options.dimension_count, 16)) + (1 << 20);
+        return layout.reserved - layout.charged + 2 * layout.alignment + pools + tables;
     }
 
     fn capacityOf(options: *const Options, spec: Spec, detail: *Detail) Error!u64 {
@@ -286,7 +298,7 @@ fn addDimensions(manager: *Manager, options: *const Options, detail: *Detail) Er
         const size = Layout.slotSize(capacity);
         // Of the two only the region is visible: so the process map shows each region by itself.
         const slots: [2]os.Slot = .{
-            .{ .base = cursor, .size = size, .visible = true },
+            .{ .base = cursor, .size = size, .visible = count <= visible_count_max },
             .{ .base = cursor + size, .size = size, .visible = false },
         };
         cursor += 2 * size;
@@ -738,19 +750,15 @@ pub fn reserved(manager: *const Manager) u64 {
 /// The four numbers of all dimensions together.
 pub fn memory(manager: *Manager, handle: u64, detail: *Detail) Error!Dimension.Memory {
     var total: Dimension.Memory = .{};
-    const range = range: {
+    total.reserved = reserved: {
         manager.tables.lock();
         defer manager.tables.unlock();
         try manager.checkOpen(handle, detail);
-        break :range manager.range.?;
+        break :reserved manager.range.?.len;
     };
-    total.reserved = range.len;
     for (manager.dimensions()) |*dimension| {
-        try dimension.describe(handle, detail, &total, Dimension.Memory.addMapped);
+        try dimension.addMemory(handle, &total, detail);
     }
-    total.use = os.memoryUse(range.ptr, range.len, &detail.code) catch {
-        return detail.refused(0, "cannot ask the system what is in memory");
-    };
     return total;
 }
 
@@ -1261,11 +1269,11 @@ test "Manager: populated regions are there before a file is, and give way to it"
     });
     defer fixture.deinit();
     const before = try fixture.manager.memory(fixture.handle, &fixture.detail);
-    try testing.expect(before.use.resident >= 2 << 20);
+    try testing.expect(before.use.?.resident >= 2 << 20);
     try fixture.load_(0, file.path, .read);
     try fixture.unload_(1, .nothing, .refuse);
     const after = try fixture.manager.memory(fixture.handle, &fixture.detail);
-    try testing.expect(after.use.resident < 1 << 20);
+    try testing.expect(after.use.?.resident < 1 << 20);
 }
 
 test "Manager: one that does not open is not given back under who closes what was there before" {

@@ -89,6 +89,11 @@ pub fn begin(pool: *Pool, handle: u64, shared: *Shared, options: Options) void {
     pool.handle.store(handle, .release);
 }
 
+/// Bytes of address space that pools of this limit take, once a block is asked for.
+pub fn addressesOf(limit: u64) u64 {
+    return Spans.addressesOf(limit);
+}
+
 /// Reserves the range of the pools, the first time that a block is asked for.
 fn ensureOpen(pool: *Pool, handle: u64, detail: *Detail) Error!void {
     if (pool.phase.load(.acquire) == .open and pool.handle.load(.acquire) == handle) return;

@@ -15,8 +15,9 @@ const Error = Detail.Error;
 generation: u64,
 offset: u64,
 length: u64,
-use: os.Use,
-cached: u64,
+/// Null if the system does not tell; so is what is cached.
+use: ?os.Use,
+cached: ?u64,
 locked: u64,
 
 /// Counts the pages that `length` bytes from `offset` stand on; null: up to the end.
@@ -49,14 +50,11 @@ pub fn of(
     const start = std.mem.alignBackward(u64, offset, os.pageSize());
     const end = std.mem.alignForward(u64, offset + bytes, os.pageSize());
     const pages = generation.placement.part(@intCast(start), @intCast(end - start));
-    measure: {
-        found.use = os.memoryUse(pages.slot.base, pages.mapped_size, &detail.code) catch
-            break :measure;
-        found.cached = os.cached(pages, generation.path, &detail.code) catch break :measure;
-        if (isLocked(dimension, generation)) found.locked = pages.mapped_size;
-        return found;
-    }
-    return detail.refused(0, "cannot ask the system what is in memory");
+    var ignored: i64 = 0;
+    found.use = os.memoryUse(pages.slot.base, pages.mapped_size, &ignored) catch null;
+    found.cached = os.cached(pages, generation.path, &ignored) catch null;
+    if (isLocked(dimension, generation)) found.locked = pages.mapped_size;
+    return found;
 }
 
 fn isLocked(dimension: *Dimension, generation: *const Generation) bool {

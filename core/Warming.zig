@@ -105,7 +105,7 @@ fn step(
     if (warming.generation != generation.number) return .unloaded;
 
     const window = generation.placement.part(@intCast(warming.warm), window_size);
-    const missing = try ahead.missing(generation, warming.warm / window_size, detail);
+    const missing = ahead.missing(generation, warming.warm / window_size);
     if (missing > 0) {
         if (options.budget) |budget| if (missing > budget -| warming.read) return .budget;
         if (shortage(missing)) |limit| {
@@ -130,15 +130,14 @@ const Ahead = struct {
         ahead: *Ahead,
         generation: *const Generation,
         index: u64,
-        detail: *Detail,
-    ) Error!u64 {
+    ) u64 {
         const placement = generation.placement;
         const end = std.math.divCeil(u64, placement.mapped_size, window_size) catch unreachable;
         while (ahead.count < @min(end, index + ahead_count)) : (ahead.count += 1) {
             const window = placement.part(@intCast(ahead.count * window_size), window_size);
-            const cached = os.cached(window, generation.path, &detail.code) catch {
-                return detail.refused(0, "cannot ask the system what is in memory");
-            };
+            // Where the system does not tell, all of it counts as missing.
+            var ignored: i64 = 0;
+            const cached = os.cached(window, generation.path, &ignored) catch 0;
             ahead.bytes[ahead.count % ahead_count] = window.mapped_size - cached;
         }
         return ahead.bytes[index % ahead_count];
@@ -252,7 +251,7 @@ test "R2.5 Warming: what is loaded comes into memory, and comes back after it wa
     try fixture.init();
     defer fixture.deinit();
     const pages = std.mem.alignForward(u64, Fixture.size, os.pageSize());
-    try testing.expectEqual(0, (try fixture.residency()).use.resident);
+    try testing.expectEqual(0, (try fixture.residency()).use.?.resident);
     const first = try fixture.warm(.{});
     const expected: Warming = .{
         .generation = fixture.dimension.generations[0].number,
@@ -264,7 +263,7 @@ test "R2.5 Warming: what is loaded comes into memory, and comes back after it wa
     // At the start, and after each window.
     try testing.expectEqual(1 + 3, fixture.told);
     const found = try fixture.residency();
-    try testing.expectEqual(pages, found.use.resident);
+    try testing.expectEqual(pages, found.use.?.resident);
     try testing.expectEqual(pages, found.cached);
     try Residency.evict(fixture.dimension, fixture.handle, &fixture.detail);
     const again = try fixture.warm(.{});
@@ -382,8 +381,9 @@ test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothi
     os.simulated.failNext(.populate, 5, .{ .after = 1 });
     try testing.expectError(error.FileAccess, fixture.warm(.{}));
     try testing.expectEqual(5, detail.code);
-    os.simulated.failNext(.cached, 5, .{});
-    try testing.expectError(error.AllocationRefused, fixture.warm(.{}));
+    os.simulated.failNext(.cached, 5, .{ .times = 100 });
+    _ = try fixture.warm(.{});
+    try testing.expect(os.simulated.failures(.cached) > 0);
     try fixture.expectUnharmed();
     os.simulated.failNext(.lock, 5, .{});
     try testing.expectError(
@@ -394,7 +394,9 @@ test "R7.2, R9.3 Warming: what the system refuses is an error, and changes nothi
     try fixture.expectUnharmed();
     for ([_]os.Call{ .memory_use, .cached }) |call| {
         os.simulated.failNext(call, 5, .{});
-        try testing.expectError(error.AllocationRefused, fixture.residency());
+        const found = try fixture.residency();
+        const told = if (call == .cached) found.cached else if (found.use) |use| use.resident else null;
+        try testing.expectEqual(null, told);
         try fixture.expectUnharmed();
     }
     os.simulated.failNext(.populate, 5, .{});
@@ -414,7 +416,7 @@ test "Warming: locked pages stay when the dimension is evicted, until they are u
     try Residency.evict(dimension, fixture.handle, &fixture.detail);
     const found = try fixture.residency();
     try testing.expectEqual(pages, found.locked);
-    try testing.expectEqual(pages, found.use.resident);
+    try testing.expectEqual(pages, found.use.?.resident);
     const memory = try fixture.manager.memory(fixture.handle, &fixture.detail);
     try testing.expectEqual(pages, memory.locked);
     try Residency.unlock(dimension, fixture.handle, &fixture.detail);
@@ -438,7 +440,7 @@ test "R3.5 residency is counted in the pages of a range, which must be within th
     const dimension = fixture.dimension;
     const detail = &fixture.detail;
     const across = try Residency.of(dimension, fixture.handle, 2 * mib - 1, 2, detail);
-    try testing.expectEqual(os.pageSize(), across.use.resident);
+    try testing.expectEqual(os.pageSize(), across.use.?.resident);
     const empty = try Residency.of(dimension, fixture.handle, Fixture.size, null, detail);
     try testing.expectEqual(0, empty.length);
     for ([_][2]u64{ .{ Fixture.size, 1 }, .{ 1, std.math.maxInt(u64) } }) |range| {

@@ -135,6 +135,7 @@ pub const Limit = struct {
         disk = 12,
         file_size = 13,
         quota = 14,
+        addressable = 15,
 
         pub fn countsBytes(kind: Kind) bool {
             return switch (kind) {
@@ -248,8 +249,9 @@ pub const memoryAvailable: fn () ?Limit = backend.memoryAvailable;
 /// it: how much more of them can be brought in without pushing out what is there already.
 pub const memoryToSpare: fn () ?Limit = backend.memoryToSpare;
 /// Of all limits on this process's memory the one that leaves it least, where `used` is what the
-/// process itself has that no file could take back; null if the system does not tell.
-pub const memoryLimit: fn () ?Limit = backend.memoryLimit;
+/// process itself has that no file could take back; null if the system does not tell. Where it is
+/// addresses that are limited, so many more of them are needed than bytes that count.
+pub const memoryLimit: fn (addresses: u64) ?Limit = backend.memoryLimit;
 /// The limit that would refuse what is needed, if one is known to.
 pub const shortOf: fn (need: Need) ?Limit = backend.shortOf;
 /// The limit behind the code of a refused call, if it can be told: `size` is what the call asked

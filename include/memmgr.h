@@ -101,12 +101,17 @@ MEMMGR_API uint32_t memmgr_version(void);
 /* Axes of a layer at the most (NumPy 1.x has as many). */
 #define MEMMGR_RANK_MAX 32
 
-/* Dimensions of one manager, managers open at one time in one process. */
+/* Dimensions of one manager, managers open at one time in one process. Each dimension that is loaded
+ * takes two or three entries of the process's map besides, of which Linux gives a process 65,530
+ * (vm.max_map_count); each of up to 4,096 takes two at once, so that the map shows its region. */
 #define MEMMGR_DIMENSIONS_MAX 65536
 #define MEMMGR_MANAGERS_MAX 1024
 
 /* No dimension, or no layer, in a field that could name one. */
 #define MEMMGR_NONE 0xffffffff
+
+/* A number that the system does not tell. */
+#define MEMMGR_UNKNOWN 0x7fffffffffffffff
 
 /* As a timeout: wait until it is done. */
 #define MEMMGR_FOREVER -1
@@ -223,7 +228,7 @@ enum {
     MEMMGR_LIMIT_CONTROL_GROUP = 4,
     /* What the system promises at most: the commit limit of Windows, or of a strict Linux. */
     MEMMGR_LIMIT_COMMIT = 5,
-    /* RLIMIT_AS, or what a process can address at all. */
+    /* RLIMIT_AS. */
     MEMMGR_LIMIT_ADDRESS_SPACE = 6,
     /* RLIMIT_DATA: private writable memory. */
     MEMMGR_LIMIT_DATA = 7,
@@ -241,7 +246,9 @@ enum {
     /* RLIMIT_FSIZE. */
     MEMMGR_LIMIT_FILE_SIZE = 13,
     /* The disk quota of a user, a group or a folder, of which the system does not tell how much. */
-    MEMMGR_LIMIT_QUOTA = 14
+    MEMMGR_LIMIT_QUOTA = 14,
+    /* What a process can address at all on this processor, which no setting raises. */
+    MEMMGR_LIMIT_ADDRESSABLE = 15
 };
 
 /* The name of a limit without its prefix, in lower case ("map_entries"), or "unknown".
@@ -1063,7 +1070,9 @@ typedef struct memmgr_memory {
     uint64_t reserved;
     /* Bytes of it that a file or memory stands behind, to the byte: resident pages can be more. */
     uint64_t mapped;
-    /* Bytes of pages of it that this process has in memory now. */
+    /* Bytes of pages of it that this process has in memory now. This and the next two are
+     * MEMMGR_UNKNOWN where the system does not tell: on Linux without /proc, or of a process that is
+     * not dumpable. */
     uint64_t resident;
     /* Bytes of pages of it that only this process has and that have no file to go back to. */
     uint64_t private_dirty;
@@ -1077,8 +1086,8 @@ typedef struct memmgr_memory {
 #define MEMMGR_MEMORY_INIT { sizeof(memmgr_memory), 0, 0, 0, 0, 0, 0, 0 }
 
 /* Asks the system how much of a dimension is in memory; MEMMGR_NONE: of all together.
- * Threads: any. Cost: a walk through the process's map. Errors: INVALID_ARGUMENT, INVALID_ACCESS,
- * UNKNOWN_DIMENSION, ALLOCATION (the system did not tell). Since: 0.1. */
+ * Threads: any. Cost: a walk through what is mapped. Errors: INVALID_ARGUMENT, INVALID_ACCESS,
+ * UNKNOWN_DIMENSION. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dimension,
                                            memmgr_memory *memory_out, memmgr_error *error);
 
@@ -1087,7 +1096,7 @@ MEMMGR_API memmgr_status memmgr_memory_get(memmgr_manager *manager, uint32_t dim
  * that are not are escaped (\xff).
  * buffer: NULL with a capacity of 0 to learn the length. length_out: bytes without the NUL, also
  * if the buffer is too small, which is INVALID_ARGUMENT; what a small buffer holds is no JSON.
- * NULL if the length is not wanted.
+ * NULL if the length is not wanted. What the system does not tell is null.
  * Threads: any; each dimension is described as it was at one moment.
  * Errors: INVALID_ARGUMENT, INVALID_ACCESS. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer, size_t capacity,
@@ -1441,7 +1450,8 @@ typedef struct memmgr_residency {
     uint64_t resident;
     /* In the system's memory: a touch does not wait for the device. At least those that are
      * resident; no more is known on Windows, and on Linux of a file that this process neither owns
-     * nor may write to. */
+     * nor may write to. This one, resident and huge are MEMMGR_UNKNOWN where the system does not
+     * tell, as in memmgr_memory. */
     uint64_t cached;
     /* Of the resident ones: mapped as huge pages, and locked; as in memmgr_memory. */
     uint64_t huge;
@@ -1453,8 +1463,7 @@ typedef struct memmgr_residency {
 /* Asks the system what of a range of what is loaded is in memory.
  * length: 0: up to the end.
  * Threads: any. Cost: a walk through the pages of the range. Errors: INVALID_ARGUMENT,
- * INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, OUT_OF_BOUNDS, FAULTED, ALLOCATION (the system did
- * not tell). Since: 0.1. */
+ * INVALID_ACCESS, UNKNOWN_DIMENSION, NOT_LOADED, OUT_OF_BOUNDS, FAULTED. Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_residency_get(memmgr_manager *manager, uint32_t dimension,
                                               uint64_t offset, uint64_t length,
                                               memmgr_residency *residency_out,

@@ -180,6 +180,7 @@ fn systemLimit(kind: os.Limit.Kind) ?[]const u8 {
         .disk => "the room on the disk",
         .file_size => "the limit of file sizes (RLIMIT_FSIZE)",
         .quota => "the disk quota",
+        .addressable => "what a process can address on this processor",
     };
 }
 

@@ -113,9 +113,9 @@ fn getResidency(
         .generation = found.generation,
         .offset = found.offset,
         .length = found.length,
-        .resident = found.use.resident,
-        .cached = found.cached,
-        .huge = found.use.huge,
+        .resident = if (found.use) |use| use.resident else types.unknown,
+        .cached = found.cached orelse types.unknown,
+        .huge = if (found.use) |use| use.huge else types.unknown,
         .locked = found.locked,
     });
 }

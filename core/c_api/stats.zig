@@ -155,9 +155,9 @@ fn getMemory(
         .dimension = index,
         .reserved = memory.reserved,
         .mapped = memory.mapped,
-        .resident = memory.use.resident,
-        .private_dirty = memory.use.private_dirty,
-        .huge = memory.use.huge,
+        .resident = if (memory.use) |use| use.resident else types.unknown,
+        .private_dirty = if (memory.use) |use| use.private_dirty else types.unknown,
+        .huge = if (memory.use) |use| use.huge else types.unknown,
         .locked = memory.locked,
     });
 }

@@ -30,6 +30,7 @@ pub const dimensions_max = 65536;
 pub const managers_max = 1024;
 
 pub const none: u32 = 0xffff_ffff;
+pub const unknown: u64 = 0x7fff_ffff_ffff_ffff;
 pub const forever: i64 = -1;
 
 pub const log_debug: i32 = 10;

@@ -134,7 +134,7 @@ fn memorySize() ?u64 {
 }
 
 /// The limits of a process are kept in name only.
-pub fn memoryLimit() ?os.Limit {
+pub fn memoryLimit(_: u64) ?os.Limit {
     return .{ .kind = .memory, .value = memorySize() orelse return null };
 }
 

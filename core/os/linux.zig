@@ -107,7 +107,7 @@ pub fn memoryToSpare() ?os.Limit {
     return limit;
 }
 
-pub fn memoryLimit() ?os.Limit {
+pub fn memoryLimit(addresses: u64) ?os.Limit {
     const own: Own = .now();
     var buffer: [8192]u8 = undefined;
     var least = groupLimit(own.resident);
@@ -116,7 +116,7 @@ pub fn memoryLimit() ?os.Limit {
         least = os.Limit.tighter(least, machine);
     }
     for ([_]?os.Limit{
-        posix.resourceLimit(.address_space, .AS, own.addresses),
+        posix.resourceLimit(.address_space, .AS, own.addresses +| addresses),
         posix.resourceLimit(.data, .DATA, own.private),
     }) |limit| least = os.Limit.tighter(least, limit);
     return least;
@@ -194,7 +194,7 @@ const Own = struct {
 /// What a processor of this kind can address; null where that differs from one to the next.
 fn addressLimit(used: u64) ?os.Limit {
     if (builtin.cpu.arch != .x86_64) return null;
-    return .{ .kind = .address_space, .value = 1 << 47, .used = used };
+    return .{ .kind = .addressable, .value = 1 << 47, .used = used };
 }
 
 fn entryLimit() ?os.Limit {
@@ -239,8 +239,27 @@ fn commitLimitOf(overcommit: u64, meminfo: []const u8) ?os.Limit {
 /// The tightest of all control groups that this process is in. `own`: what it uses of each, if
 /// that is what matters, and not what all in the group use.
 fn groupLimit(own: ?u64) ?os.Limit {
+    return groupLimitIn("/proc/self/cgroup", .one, .two, own);
+}
+
+/// Looks at whole lines, however many there are.
+fn groupLimitIn(memberships: [*:0]const u8, one: Groups, two: Groups, own: ?u64) ?os.Limit {
+    var code: i64 = 0;
+    const file = open(memberships, .read, &code) catch return null;
+    defer close(file);
     var buffer: [4096]u8 = undefined;
-    return groupLimitOf(readFile("/proc/self/cgroup", &buffer), .one, .two, own);
+    var least: ?os.Limit = null;
+    var offset: u64 = 0;
+    while (true) {
+        const size = readAt(file, &buffer, offset, &code) catch return least;
+        const is_last = size < buffer.len;
+        const end = if (is_last) size else std.mem.lastIndexOfScalar(u8, &buffer, '\n') orelse
+            // No group has so long a name.
+            return least;
+        least = os.Limit.tighter(least, groupLimitOf(buffer[0..end], one, two, own));
+        if (is_last) return least;
+        offset += end + 1;
+    }
 }
 
 fn groupLimitOf(memberships: []const u8, one: Groups, two: Groups, own: ?u64) ?os.Limit {
@@ -378,8 +397,12 @@ pub fn give(base: [*]u8, size: usize, code: *i64) os.Error!void {
 }
 
 /// The kernel merges neighbours that do not differ. A slot that core dumps leave out differs.
-pub fn carve(slot: os.Slot, code: *i64) os.Error!void {
-    if (!slot.visible) try posix.advise(slot.base, slot.size, linux.MADV.DONTDUMP, code);
+/// A hint, which a filter or a small kernel may refuse: they are one entry then.
+pub fn carve(slot: os.Slot, _: *i64) os.Error!void {
+    var ignored: i64 = 0;
+    if (!slot.visible) {
+        posix.advise(slot.base, slot.size, linux.MADV.DONTDUMP, &ignored) catch {};
+    }
 }
 
 pub fn place(
@@ -447,10 +470,35 @@ pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!v
     const write = for_write and placement.writable();
     const advice: c_int = if (write) populate_write else populate_read;
     posix.advise(placement.slot.base, placement.mapped_size, advice, code) catch |err| {
-        // Kernels before 5.14 do not know it.
-        if (code.* != @backingInt(linux.E.INVAL)) return err;
-        posix.touch(placement, write);
+        // Kernels before 5.14 do not know it, and some have no advice at all.
+        switch (@as(linux.E, @fromBackingInt(@intCast(code.*)))) {
+            .INVAL, .NOSYS, .PERM => {},
+            else => return err,
+        }
+        code.* = 0;
+        if (placement.sharing == null) return posix.touch(placement, write);
+        try bringIn(placement, write, code);
     };
+}
+
+/// Has the kernel touch each page of a file: what is gone is an error then, and no signal. It reads
+/// a set of signals there, to do with it what it does not know, or adds 0 in one step, as it does
+/// for locks of two words.
+fn bringIn(placement: os.Placement, write: bool, code: *i64) os.Error!void {
+    const wake_op = 5 | 128; // FUTEX_WAKE_OP, private
+    const add_nothing = 1 << 28; // FUTEX_OP_ADD of 0
+    const unknown_how = std.math.maxInt(u32);
+    var offset: usize = 0;
+    while (offset < placement.mapped_size) : (offset += pageSize()) {
+        const page = @intFromPtr(placement.slot.base) + offset;
+        const rc = if (write)
+            linux.syscall6(.futex, page, wake_op, 0, 0, page, add_nothing)
+        else
+            linux.syscall4(.rt_sigprocmask, unknown_how, page, 0, @sizeOf(u64));
+        if (linux.errno(rc) != .FAULT) continue;
+        code.* = @backingInt(linux.E.FAULT);
+        return error.System;
+    }
 }
 
 pub const readAhead = posix.readAhead;
@@ -556,7 +604,7 @@ fn hugeUse(pagemap: File, start: u64, end: u64) u64 {
 }
 
 /// The kernel says of a file that this process neither owns nor may write to that all of it is in
-/// memory; then what is known is what this process has.
+/// memory; then what is known is what this process has. That, too, where it does not say.
 pub fn cached(placement: os.Placement, path: [:0]const u8, code: *i64) os.Error!u64 {
     const base = placement.slot.base;
     if (placement.sharing != null and !mayAskOf(path)) {
@@ -572,12 +620,8 @@ pub fn cached(placement: os.Placement, path: [:0]const u8, code: *i64) os.Error!
         switch (linux.errno(rc)) {
             .SUCCESS => {},
             .AGAIN => continue,
-            // An emulator's answer where a file ends within one of its pages.
-            .NOMEM => return (try memoryUse(base, placement.mapped_size, code)).resident,
-            else => |errno| {
-                code.* = @backingInt(errno);
-                return error.System;
-            },
+            // An emulator's answer where a file ends within one of its pages, or a filter's.
+            else => return (try memoryUse(base, placement.mapped_size, code)).resident,
         }
         for (pages[0 .. span / page_size]) |page| count += page & 1;
         offset += span;
@@ -659,11 +703,74 @@ fn statusAt(folder: File, path: [*:0]const u8, flags: u32, code: *i64) os.Error!
     const rc = linux.statx(folder, path, flags, .BASIC_STATS, &status);
     return switch (linux.errno(rc)) {
         .SUCCESS => status,
+        // Kernels before 4.11 do not know it, and filters that are older than it refuse it.
+        .NOSYS, .PERM => oldStatusAt(folder, path, flags, code),
         else => |errno| {
             code.* = @backingInt(errno);
             return error.System;
         },
     };
+}
+
+/// struct stat of the kernel, by where its fields stand.
+const OldStatus = switch (builtin.cpu.arch) {
+    .x86_64 => extern struct {
+        dev: u64,
+        ino: u64,
+        nlink: u64,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        _0: u32,
+        rdev: u64,
+        size: i64,
+        block_size: i64,
+        blocks: i64,
+        times: [3][2]i64,
+        _1: [3]u64,
+    },
+    else => extern struct {
+        dev: u64,
+        ino: u64,
+        mode: u32,
+        nlink: u32,
+        uid: u32,
+        gid: u32,
+        rdev: u64,
+        _0: u64,
+        size: i64,
+        block_size: i32,
+        _1: i32,
+        blocks: i64,
+        times: [3][2]i64,
+        _2: [2]u32,
+    },
+};
+
+fn oldStatusAt(folder: File, path: [*:0]const u8, flags: u32, code: *i64) os.Error!linux.Statx {
+    var old: OldStatus = undefined;
+    const at: usize = @bitCast(@as(isize, folder));
+    const rc = linux.syscall4(.newfstatat, at, @intFromPtr(path), @intFromPtr(&old), flags);
+    switch (linux.errno(rc)) {
+        .SUCCESS => {},
+        else => |errno| {
+            code.* = @backingInt(errno);
+            return error.System;
+        },
+    }
+    var status: linux.Statx = std.mem.zeroes(linux.Statx);
+    status.dev_major = @intCast((old.dev >> 8 & 0xfff) | (old.dev >> 32 & 0xfffff000));
+    status.dev_minor = @intCast((old.dev & 0xff) | (old.dev >> 12 & 0xffffff00));
+    status.ino = old.ino;
+    status.mode = @intCast(old.mode);
+    status.nlink = @intCast(old.nlink);
+    status.uid = old.uid;
+    status.gid = old.gid;
+    status.size = @intCast(old.size);
+    status.blocks = @intCast(old.blocks);
+    status.mtime.sec = old.times[1][0];
+    status.mtime.nsec = @intCast(old.times[1][1]);
+    return status;
 }
 
 pub fn identify(file: File, code: *i64) os.Error!os.Identity {
@@ -1043,6 +1150,78 @@ test "populating what the file no longer has is an error and no signal" {
     }
 }
 
+test "pages are brought in by the kernel where it does not take advice to, and change no byte" {
+    if (contract.emulated()) return error.SkipZigTest;
+    const room: contract.Room = try .init();
+    defer room.deinit();
+    const page = pageSize();
+    const bytes = try contract.pattern(3 * page);
+    defer testing.allocator.free(bytes);
+    for (std.enums.values(os.Sharing)) |sharing| for ([_]bool{ false, true }) |for_write| {
+        if (for_write and sharing == .shared_read) continue;
+        const file: TempFile = try .create(bytes);
+        defer file.deinit();
+        const placement = try contract.place(room.slots[0], file.path, bytes.len, sharing);
+        var code: i64 = 0;
+        try bringIn(placement, for_write, &code);
+        const private: u64 = if (for_write and sharing == .private_write) 3 * page else 0;
+        try expectUse(room.slots[0], 3 * page, private);
+        try testing.expectEqualSlices(u8, bytes, room.slots[0].base[0..bytes.len]);
+        // What the file no longer has is an error and no signal.
+        os.evict(placement);
+        try file.resize(1);
+        if (private > 0) {
+            try contract.restore(placement);
+            continue;
+        }
+        try testing.expectError(error.System, bringIn(placement, for_write, &code));
+        try testing.expectEqual(@backingInt(linux.E.FAULT), code);
+        try contract.restore(placement);
+    };
+}
+
+test "a file is known as the same by the call that old kernels have" {
+    const file: TempFile = try .create("bytes");
+    defer file.deinit();
+    var code: i64 = 0;
+    const opened = try open(file.path, .read, &code);
+    defer close(opened);
+    const new = try statusOf(opened, &code);
+    const old = try oldStatusAt(opened, "", linux.AT.EMPTY_PATH, &code);
+    try testing.expectEqual(identityOf(new), identityOf(old));
+    for ([_][2]u64{
+        .{ new.mode, old.mode }, .{ new.uid, old.uid },
+        .{ new.gid, old.gid },   .{ new.blocks, old.blocks },
+    }) |both| try testing.expectEqual(both[0], both[1]);
+    const zero_device = try oldStatusAt(linux.AT.FDCWD, "/dev/zero", 0, &code);
+    try testing.expect(!identityOf(zero_device).regular);
+    try testing.expectError(error.System, oldStatusAt(linux.AT.FDCWD, "/nowhere", 0, &code));
+    try testing.expectEqual(@backingInt(linux.E.NOENT), code);
+}
+
+test "the limit of a control group is found in a list of any length" {
+    const file: TempFile = try .create("");
+    defer file.deinit();
+    const folder = file.folder.dir;
+    try folder.createDirPath(testing.io, "one/box");
+    const limit = "one/box/memory.limit_in_bytes";
+    try folder.writeFile(testing.io, .{ .sub_path = limit, .data = "5000\n" });
+    var root: [std.fs.max_path_bytes]u8 = undefined;
+    var one: Groups = .one;
+    one.root = try std.mem.print(&root, "{s}/one", .{std.fs.path.dirname(file.path).?});
+    var list: std.ArrayList(u8) = .empty;
+    defer list.deinit(testing.allocator);
+    for (0..100) |_| try list.appendSlice(testing.allocator, "3:cpuset:/abcdefghij" ++
+        "/kubelet/kubepods/besteffort/pod/container/docker/again/and/again\n");
+    try list.appendSlice(testing.allocator, "4:memory:/box\n5:pids:/");
+    try testing.expect(list.items.len > 2 * 4096);
+    try folder.writeFile(testing.io, .{ .sub_path = "list", .data = list.items });
+    var path: [std.fs.max_path_bytes]u8 = undefined;
+    const list_path = try std.mem.print(&path, "{s}/list\x00", .{std.fs.path.dirname(file.path).?});
+    const found = groupLimitIn(list_path[0 .. list_path.len - 1 :0], one, .two, 0).?;
+    try testing.expectEqual(5000, found.value);
+}
+
 test "the barrier is registered before anybody asks" {
     try testing.expect(registration.load(.monotonic) != .unknown);
 }
@@ -1134,7 +1313,7 @@ test "R5.2 the tightest control group is found in both versions, and one without
 
 test "R5.2 the limit of memory is one that there is, and this process is within it" {
     if (contract.emulated()) return error.SkipZigTest;
-    const limit = memoryLimit().?;
+    const limit = memoryLimit(0).?;
     try testing.expect(limit.kind.countsBytes() and limit.left() > 0 and limit.used > 0);
     try testing.expect(limit.value <= memoryAvailable().?.value or limit.kind != .memory);
 }
@@ -1168,7 +1347,7 @@ test "R7.1 what is needed is compared with the limit that it would pass" {
     try testing.expectEqual(.map_entries, entries.kind);
     try testing.expect(entries.used > 10 and entries.used < entries.value);
     if (builtin.cpu.arch == .x86_64) {
-        try testing.expectEqual(.address_space, shortOf(.{ .addresses = 1 << 47 }).?.kind);
+        try testing.expectEqual(.addressable, shortOf(.{ .addresses = 1 << 47 }).?.kind);
     }
 }
 

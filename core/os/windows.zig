@@ -122,7 +122,7 @@ pub fn memoryAvailable() ?os.Limit {
 pub const memoryToSpare = memoryAvailable;
 
 /// What a process has of physical memory can be taken back; what it has committed cannot.
-pub fn memoryLimit() ?os.Limit {
+pub fn memoryLimit(_: u64) ?os.Limit {
     const status = memoryStatus() orelse return null;
     const physical: os.Limit = .{ .kind = .memory, .value = status.total_physical };
     return os.Limit.tighter(physical, commitLimit(status));
@@ -144,7 +144,7 @@ fn commitLimit(status: win.MemoryStatus) os.Limit {
 pub fn shortOf(need: os.Need) ?os.Limit {
     const status = memoryStatus() orelse return null;
     if (need.addresses > status.available_virtual) return .{
-        .kind = .address_space,
+        .kind = .addressable,
         .value = status.total_virtual,
         .used = status.total_virtual -| status.available_virtual,
     };

@@ -153,6 +153,11 @@ pub fn rangeOf(limit: u64) usize {
     return Layout.of(limit).states;
 }
 
+/// Bytes of address space for a limit.
+pub fn addressesOf(limit: u64) u64 {
+    return Layout.of(limit).end + os.arena_unit;
+}
+
 pub fn init(limit: u64, budget: *Budget, detail: *Detail) Error!Spans {
     const layout: Layout = .of(limit);
     const base = os.reserveArena(layout.end, &detail.code) catch {

@@ -1127,8 +1127,8 @@ fn isHarmless(case: *const Case, call: os.Call, index: u64, times: u64) bool {
         // The time of a file that is loaded, or flushed, already: `verify` may say "rewritten".
         .identify => case.run == run.loadReadWrite and index == 1,
         .identify_path => case.run == run.flush,
-        // All of it counts as missing.
-        .memory_use => case.run == run.lock,
+        // It is not known then, and counts as missing.
+        .memory_use, .cached => true,
         // What was replaced or unloaded goes with the next operation.
         .barrier => index > 0,
         else => false,

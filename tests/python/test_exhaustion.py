@@ -245,3 +245,27 @@ def test_r7_4_each_crossing_warns_once(files: Files, caplog: pytest.LogCaptureFi
             assert records[-1]["allocated"] == records[-1]["limit"] == 2 * MIB
             del held
         assert len(caplog.records) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters of system calls")
+def test_what_the_system_does_not_tell_is_none(files: Files) -> None:
+    """A process that is not dumpable, and another user than the owner of /proc/self/pagemap."""
+    path = files.layers("layers")
+    program = """
+import ctypes, os, sys
+import memmgr
+manager = memmgr.Manager(2, capacity="1 MiB")
+dimension = manager.load("D01", sys.argv[1])
+if os.geteuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+assert manager.dump()["memory"]["mapped"] == dimension.memory().mapped > 0
+if not os.access("/proc/self/pagemap", os.R_OK):
+    assert manager.dump()["memory"]["resident"] is None
+    assert manager.memory().resident is None is dimension.memory().private_dirty
+    assert dimension.residency().resident is None
+dimension.warm()
+manager.close()
+"""
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=60)

@@ -103,7 +103,7 @@ def test_every_mode_and_prefetch_reads_the_same(
     stats = dimension.stats()
     assert (stats.mode, stats.prefetch, stats.format) == (mode, prefetch, "npy")
     if prefetch == "populate":
-        assert dimension.memory().resident >= array.nbytes
+        assert (dimension.memory().resident or 0) >= array.nbytes
     dimension.unload()
     assert (dimension.state, dimension.mode) == ("empty", None)
 

@@ -106,6 +106,11 @@ def text(value: CData) -> str:
     return str(ffi.string(value).decode("utf-8", "surrogateescape"))
 
 
+def known(value: int) -> int | None:
+    """A number, or None where the system does not tell."""
+    return None if value == lib.MEMMGR_UNKNOWN else value
+
+
 _capabilities: CData = struct("memmgr_capabilities")
 call(lib.memmgr_capabilities_get, _capabilities)
 

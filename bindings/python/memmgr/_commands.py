@@ -117,7 +117,7 @@ def _print_report(report: _demo.Report) -> None:
     memory = Table("Memory", ("reserved", "mapped", "resident", "private dirty"), numbers=4)
     now = report.memory
     sizes = (now.reserved, now.mapped, now.resident, now.private_dirty)
-    memory.rows.append([format_size(size) for size in sizes])
+    memory.rows.append(["unknown" if size is None else format_size(size) for size in sizes])
     _print_table(memory)
 
 

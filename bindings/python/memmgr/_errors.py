@@ -50,7 +50,8 @@ class MemmgrError(MemoryError):
         limit_kind: which limit these three are about, if it was one: `"budget"`, `"capacity"`, or
             one of the system's: `"memory"`, `"control_group"`, `"commit"`, `"address_space"`,
             `"data"`, `"locked_memory"`, `"map_entries"`, `"descriptors"`, `"system_files"`,
-            `"disk"`, `"file_size"`, `"quota"`. Entries, descriptors and files are counted, not
+            `"disk"`, `"file_size"`, `"quota"`, `"addressable"` (what the processor can address).
+            Entries, descriptors and files are counted, not
             bytes; a limit of 0 is not known.
         offset: where in the file, of a `FormatError` or a `FaultedError`.
         views: how many views and writers were in the way.

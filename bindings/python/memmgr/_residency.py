@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ._call import CData, text
+from ._call import CData, known, text
 from ._native import lib
 from ._words import WARM_STOPS, word
 
@@ -53,16 +53,26 @@ class Residency:
             owns nor may write to.
         huge: of the resident ones, mapped as huge pages; 0 where the system does not tell.
         locked: kept in memory by `Dimension.lock`.
+
+    `resident`, `cached` and `huge` are None where the system does not tell.
     """
 
     generation: int
     offset: int
     length: int
-    resident: int
-    cached: int
-    huge: int
+    resident: int | None
+    cached: int | None
+    huge: int | None
     locked: int
 
     @classmethod
     def _from(cls, c: CData) -> Residency:
-        return cls(*(getattr(c, field.name) for field in dataclasses.fields(cls)))
+        return cls(
+            c.generation,
+            c.offset,
+            c.length,
+            known(c.resident),
+            known(c.cached),
+            known(c.huge),
+            c.locked,
+        )

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Any, TypeVar
 
-from ._call import CData, call, struct, text
+from ._call import CData, call, known, struct, text
 from ._errors import MemmgrError
 from ._native import ffi, lib
 from ._words import CODES, FORMATS, GATES, MODES, PREFETCHES, STATES, word
@@ -125,18 +125,27 @@ class Memory:
         huge: bytes of resident ones that are mapped as huge pages; 0 also where the system does not
             tell: on Linux before 6.7, macOS and Windows.
         locked: bytes that `Dimension.lock` keeps in memory.
+
+    `resident`, `private_dirty` and `huge` are None where the system tells none of them: on Linux
+    without /proc, or of a process that is not dumpable.
     """
 
     reserved: int
     mapped: int
-    resident: int
-    private_dirty: int
-    huge: int
+    resident: int | None
+    private_dirty: int | None
+    huge: int | None
     locked: int
 
     @classmethod
     def _from(cls, c: CData) -> Memory:
-        return _copy(cls, c)
+        return _copy(
+            cls,
+            c,
+            resident=known(c.resident),
+            private_dirty=known(c.private_dirty),
+            huge=known(c.huge),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
