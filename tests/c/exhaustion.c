@@ -148,6 +148,7 @@ static void map_entries(void)
 #else
     const size_t page = 4096;
     unsigned long long most = 0, index;
+    uint32_t loaded = 0;
     FILE *setting = fopen("/proc/sys/vm/max_map_count", "r");
     snapshot before;
     char *pages;
@@ -165,10 +166,10 @@ static void map_entries(void)
     if (index == most) {
         skip("the map has more entries than it says, as under an emulator");
     } else {
-        memmgr_manager_options options = MEMMGR_MANAGER_OPTIONS_INIT;
-        memmgr_manager *refused = manager;
-        FAILS(ALLOCATION, memmgr_manager_open(&options, &refused, &error));
-        CHECK(refused == NULL);
+        /* What was asked for above was two entries: there may be one. */
+        while (loaded < 2 && memmgr_dimension_load(manager, loaded, file, NULL, NULL) == MEMMGR_OK)
+            loaded++;
+        FAILS(ALLOCATION, memmgr_dimension_load(manager, loaded, file, NULL, &error));
         told(MEMMGR_LIMIT_MAP_ENTRIES, "vm.max_map_count");
         EQUAL(most, error.limit);
         /* 0: the C library's heap was the first to ask for an entry. */
@@ -179,6 +180,10 @@ static void map_entries(void)
         told(MEMMGR_LIMIT_MAP_ENTRIES, "vm.max_map_count");
     }
     munmap(pages, 2 * most * page);
+    before.stats.loads += loaded;
+    before.stats.unloads += loaded;
+    while (loaded-- > 0)
+        OK(memmgr_dimension_unload(manager, loaded, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
     UNCHANGED(before);
     loads_again();
 #endif
@@ -442,7 +447,8 @@ static void names(void)
 {
     CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_NONE), "none") == 0);
     CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA), "quota") == 0);
-    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_QUOTA + 1), "unknown") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_ADDRESSABLE), "addressable") == 0);
+    CHECK(strcmp(memmgr_limit_name(MEMMGR_LIMIT_ADDRESSABLE + 1), "unknown") == 0);
 }
 
 static void emulated(void)

@@ -250,7 +250,7 @@ def test_r7_4_each_crossing_warns_once(files: Files, caplog: pytest.LogCaptureFi
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has filters of system calls")
 def test_what_the_system_does_not_tell_is_none(files: Files) -> None:
     """A process that is not dumpable, and another user than the owner of /proc/self/pagemap."""
-    path = files.layers("layers")
+    path = files.raw(b"x" * 5000)
     program = """
 import ctypes, os, sys
 import memmgr
