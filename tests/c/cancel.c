@@ -79,11 +79,13 @@ static memmgr_status call_would_fit(memmgr_error *out)
     return memmgr_dimension_would_fit(manager, 1, path, 0, MEMMGR_MODE_RAM, out);
 }
 
+#ifdef __linux__
 static memmgr_status call_memory(memmgr_error *out)
 {
     memmgr_memory memory = MEMMGR_MEMORY_INIT;
     return memmgr_memory_get(manager, MEMMGR_NONE, &memory, out);
 }
+#endif
 
 static memmgr_status call_open(memmgr_error *out)
 {
