@@ -7,7 +7,8 @@
 //!
 //! Every wait asks whether it is to end (`interrupt`), and what is asked, like a log function, may
 //! call anything of this file on the same thread. So no record is made while the thread has an
-//! activity, and what would wait for the thread's own activity fails (`refuseOwnWait`).
+//! activity, and what would wait for the thread's own activity, or for a view that its own call
+//! holds, fails (`refuseOwnWait`, `refuseOwnView`).
 //!
 //! Charges: the dimension is charged its capacity for the region, or for each generation in its
 //! slots if those are more (`charges`). The charge is moved under the lock, in the same step as
@@ -21,6 +22,7 @@ const Detail = @import("Detail.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
 const Guard = @import("Guard.zig");
+const Held = @import("Held.zig");
 const Layers = @import("Layers.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
@@ -233,6 +235,7 @@ fn enterWaiting(dimension: *Dimension, detail: *Detail) Error!Gate.Word {
             else => return refusal(state, detail),
         }
         try dimension.refuseOwnWait(detail);
+        if (Held.any()) try dimension.lockAndRefuseOwnView(detail);
         if (deadline.passed()) {
             detail.views = 1;
             return detail.fail(error.WaitTimeout, writer_in_the_way);
@@ -268,6 +271,27 @@ fn checkNotWaitingForItself(dimension: *Dimension, word: Gate.Word, detail: *Det
 /// function that the thread's own wait has called.
 fn refuseOwnWait(dimension: *const Dimension, detail: *Detail) Error!void {
     if (dimension.activity_thread.load(.monotonic) == os.threadId()) return ownWait(detail);
+}
+
+/// Under the lock, before it waits for who waits: fails if views are waited for, and one of them is
+/// held by a call that this very thread is inside of.
+fn refuseOwnView(dimension: *const Dimension, detail: *Detail) Error!void {
+    const word = dimension.gate.read();
+    const own = switch (dimension.activity) {
+        .loading => false,
+        .draining => Held.isOwn(dimension, word.slot),
+        .closing => Held.isOwn(dimension, 0) or Held.isOwn(dimension, 1),
+        // What is unloaded already goes with its last view.
+        .none => word.state == .unloading and Held.isOwn(dimension, word.slot),
+    };
+    if (own) return ownWait(detail);
+}
+
+/// The same for a reader, who waits without the lock.
+fn lockAndRefuseOwnView(dimension: *Dimension, detail: *Detail) Error!void {
+    dimension.lock.lock();
+    defer dimension.unlockForNow();
+    return dimension.refuseOwnView(detail);
 }
 
 fn ownWait(detail: *Detail) Error {
@@ -484,6 +508,7 @@ fn announce(dimension: *Dimension) void {
 /// False if the deadline has passed.
 fn sleep(dimension: *Dimension, deadline: Deadline, detail: *Detail) Error!bool {
     if (dimension.activity != .none) try dimension.refuseOwnWait(detail);
+    try dimension.refuseOwnView(detail);
     if (deadline.passed()) return false;
     // It is moved under the lock.
     const seen = dimension.changed.load(.seq_cst);
@@ -813,6 +838,7 @@ fn wakeDrainer(dimension: *Dimension) void {
 
 /// Under the lock: closes the gate to newcomers and begins to wait.
 fn beginDraining(dimension: *Dimension, slot: u1, state: Gate.State, detail: *Detail) Error!void {
+    if (Held.isOwn(dimension, slot)) return ownWait(detail);
     dimension.beginActivity(.draining);
     dimension.state_before = dimension.gate.read().state;
     dimension.gate.setState(state);
@@ -1084,6 +1110,7 @@ pub fn beginClose(
     dimension.lock.lock();
     // In the middle of what was begun in others.
     defer dimension.unlockForNow();
+    if (Held.isOwn(dimension, 0) or Held.isOwn(dimension, 1)) return ownWait(detail);
     while (dimension.activity != .none) {
         if (on_views == .refuse and dimension.activity != .loading) return false;
         if (!try dimension.sleep(deadline, detail)) return false;
@@ -1313,7 +1340,11 @@ pub fn flush(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
     if (dimension.inside(word).options.mode != .read_write) {
         return dimension.leavePinned(word);
     }
-    return dimension.unpin(word, .flush, dimension.flushPinned(word, detail), detail);
+    var own: Held = .{ .dimension = dimension, .slot = word.slot };
+    own.begin();
+    const outcome = dimension.flushPinned(word, detail);
+    own.end();
+    return dimension.unpin(word, .flush, outcome, detail);
 }
 
 fn flushPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {

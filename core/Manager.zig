@@ -15,6 +15,7 @@ const Dimension = @import("Dimension.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
 const Guard = @import("Guard.zig");
+const Held = @import("Held.zig");
 const Lock = @import("Lock.zig");
 const Log = @import("Log.zig");
 const Managers = @import("Managers.zig");
@@ -615,7 +616,10 @@ pub fn save(
     const word = try manager.enter(dimension, handle, detail);
     const generation = dimension.inside(word);
     const guard = &dimension.guards[word.slot];
+    var own: Held = .{ .dimension = dimension, .slot = word.slot };
+    own.begin();
     const outcome = Saver.saveGeneration(path, generation, guard, options, detail);
+    own.end();
     const record = dimension.event(.save, generation.size, path);
     // Its function may wait for views.
     dimension.leave(&manager.counters, dimension.index, word.slot);
@@ -633,6 +637,9 @@ pub fn scan(
 ) Error!usize {
     const word = try manager.enter(dimension, handle, detail);
     defer dimension.leave(&manager.counters, dimension.index, word.slot);
+    var own: Held = .{ .dimension = dimension, .slot = word.slot };
+    own.begin();
+    defer own.end();
     return Scan.run(dimension.inside(word), &dimension.guards[word.slot], options, detail);
 }
 
@@ -650,6 +657,9 @@ pub fn verify(
         if (!options.checksums) return Verification.run(known, null, options, detail);
         const word = try manager.enter(dimension, handle, detail);
         defer dimension.leave(&manager.counters, dimension.index, word.slot);
+        var own: Held = .{ .dimension = dimension, .slot = word.slot };
+        own.begin();
+        defer own.end();
         const generation = dimension.inside(word);
         // Otherwise there was a reload in between.
         if (generation.number == known.generation) {

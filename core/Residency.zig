@@ -7,6 +7,7 @@ const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Gate = @import("Gate.zig");
 const Generation = @import("Generation.zig");
+const Held = @import("Held.zig");
 const interrupt = @import("interrupt.zig");
 
 const Residency = @This();
@@ -72,6 +73,9 @@ pub fn evict(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
 }
 
 fn evictPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
+    var own: Held = .{ .dimension = dimension, .slot = word.slot };
+    own.begin();
+    defer own.end();
     var pieces: interrupt.Pieces = .{ .placement = dimension.inside(word).placement };
     while (try pieces.next(detail)) |piece| os.evict(piece);
 }
@@ -84,6 +88,9 @@ pub fn lock(dimension: *Dimension, owner: u64, detail: *Detail) Error!void {
 }
 
 fn lockPinned(dimension: *Dimension, word: Gate.Word, detail: *Detail) Error!void {
+    var own: Held = .{ .dimension = dimension, .slot = word.slot };
+    own.begin();
+    defer own.end();
     const generation = &dimension.generations[word.slot];
     const placement = generation.placement;
     const size = placement.mapped_size;

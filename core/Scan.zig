@@ -143,3 +143,68 @@ fn offerBlock(
         best.offer(first + stream * distance, scores[stream * count ..][0..count]);
     }
 }
+
+test "Scan: it is asked between its chunks whether it is to end, and ends within one" {
+    const interrupt = @import("interrupt.zig");
+    const Asker = struct {
+        var asked: u32 = 0;
+        var ends_at: u32 = 0;
+        var done: u64 = 0;
+
+        fn ask() bool {
+            asked += 1;
+            return asked == ends_at;
+        }
+
+        fn hear(_: ?*anyopaque, scanned: u64, _: u64) bool {
+            done = scanned;
+            return true;
+        }
+    };
+    const chunks = 4;
+    const row_count = chunks * chunk_size / @sizeOf([4]f32);
+    const bytes = try std.testing.allocator.alignedAlloc(u8, .@"64", chunks * chunk_size);
+    defer std.testing.allocator.free(bytes);
+    @memset(bytes, 0);
+    const layers = [_]Layers.Layer{.{
+        .name = "rows",
+        .dtype = .f32,
+        .order = .c,
+        .shape = &.{ row_count, 4 },
+        .offset = 0,
+        .length = bytes.len,
+    }};
+    const generation: Generation = .{
+        .number = 1,
+        .layers = .{ .items = &layers, .slots = Layers.empty.slots, .memory = &.{} },
+        .placement = .{
+            .slot = .{ .base = bytes.ptr, .size = bytes.len, .visible = true },
+            .mapped_size = bytes.len,
+            .sharing = null,
+        },
+    };
+    const guard = std.mem.zeroes(Guard);
+    var rows: [1]u64 = undefined;
+    var scores: [1]f32 = undefined;
+    const options: Options = .{
+        .layer = null,
+        .query = &.{ 1, 1, 1, 1 },
+        .rows_out = &rows,
+        .scores_out = &scores,
+        .progress = .{ .function = Asker.hear },
+    };
+    const interval = interrupt.interval_ns;
+    interrupt.interval_ns = 0;
+    defer interrupt.interval_ns = interval;
+    interrupt.set(Asker.ask);
+    defer interrupt.set(null);
+    var detail: Detail = .{};
+    // Before the first chunk, and after each.
+    try std.testing.expectEqual(1, try run(&generation, &guard, options, &detail));
+    try std.testing.expectEqual(1 + chunks, Asker.asked);
+    Asker.asked = 0;
+    Asker.ends_at = 3;
+    try std.testing.expectError(error.Cancelled, run(&generation, &guard, options, &detail));
+    try std.testing.expectEqual(3, Asker.asked);
+    try std.testing.expectEqual(2 * chunk_size, Asker.done);
+}

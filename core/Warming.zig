@@ -11,6 +11,7 @@ const Deadline = @import("Deadline.zig");
 const Detail = @import("Detail.zig");
 const Dimension = @import("Dimension.zig");
 const Generation = @import("Generation.zig");
+const Held = @import("Held.zig");
 const Progress = @import("Progress.zig");
 const Residency = @import("Residency.zig");
 const interrupt = @import("interrupt.zig");
@@ -113,7 +114,12 @@ fn step(
             return .memory;
         }
     }
-    try Residency.bringIn(dimension, word.slot, window, detail);
+    {
+        var own: Held = .{ .dimension = dimension, .slot = word.slot };
+        own.begin();
+        defer own.end();
+        try Residency.bringIn(dimension, word.slot, window, detail);
+    }
     warming.read += missing;
     warming.warm += @min(window.mapped_size, warming.size - warming.warm);
     return if (warming.warm == warming.size) .complete else null;

@@ -1105,9 +1105,10 @@ MEMMGR_API memmgr_status memmgr_dump_json(memmgr_manager *manager, char *buffer,
 /* ==== Save ================================================================================== */
 
 /* Told between the chunks of a long operation how many bytes of how many are done, first 0 of all.
- * On the thread of the call, which may hold views of the library's own: it may call anything but
- * what would wait for them. Returns 0 to go on; anything else ends the call with CANCELLED, except
- * that memmgr_dimension_warm then succeeds with what it has done. */
+ * On the thread of the call, which may hold what is loaded as a view does: it may call anything, and
+ * what would wait for that view fails at once with VIEWS_HELD. Returns 0 to go on; anything else
+ * ends the call with CANCELLED, except that memmgr_dimension_warm then succeeds with what it has
+ * done. */
 typedef int32_t (*memmgr_progress_function)(uint64_t done, uint64_t total, void *user);
 
 /* Flags of memmgr_save_options. */

@@ -184,6 +184,40 @@ static memmgr_status save(void)
     return memmgr_dimension_save(manager, TABLE, file_path("copy.bin"), NULL, NULL);
 }
 
+static memmgr_status save_rows(void)
+{
+    return memmgr_dimension_save(manager, EMPTY, file_path("copy.bin"), NULL, NULL);
+}
+
+static memmgr_status verify(void)
+{
+    memmgr_verify_options options = MEMMGR_VERIFY_OPTIONS_INIT;
+    memmgr_verification found = MEMMGR_VERIFICATION_INIT;
+    options.flags = MEMMGR_VERIFY_CHECKSUMS;
+    return memmgr_dimension_verify(manager, EMPTY, &options, &found, NULL);
+}
+
+static memmgr_status scan(void)
+{
+    static const float query[4] = { 1, 1, 1, 1 };
+    uint64_t row;
+    size_t count;
+    float score;
+    return memmgr_scan_topk(manager, EMPTY, NULL, query, 4, 1, NULL, &row, &score, &count, NULL);
+}
+
+/* A file with rows of four numbers, of more bytes than are scanned at once. */
+static void load_rows(void)
+{
+    static const char header[] =
+        "{\"rows\":{\"dtype\":\"F32\",\"shape\":[524288,4],\"data_offsets\":[0,8388608]}}";
+    memmgr_load_options options = MEMMGR_LOAD_OPTIONS_INIT;
+    options.mode = MEMMGR_MODE_COPY;
+    OK(memmgr_dimension_load(manager, EMPTY,
+                             file_safetensors("rows", strlen(header), header, 8 * MIB), &options,
+                             &error));
+}
+
 static void long_work_ends(void)
 {
     end_first(load_ram);
@@ -191,6 +225,17 @@ static void long_work_ends(void)
     end_first(warm);
     end_first(flush);
     end_first(save);
+    load_rows();
+    end_at(1);
+    EQUAL(MEMMGR_ERR_CANCELLED, scan());
+    EQUAL(1, asked);
+    end_at(1);
+    EQUAL(MEMMGR_ERR_CANCELLED, verify());
+    EQUAL(1, asked);
+    EQUAL(0, stats_of(EMPTY).views);
+    end_at(0);
+    EQUAL(MEMMGR_OK, scan());
+    EQUAL(MEMMGR_OK, verify());
 }
 
 static void call_within_wait(void)
@@ -273,6 +318,131 @@ static void what_is_unloaded_while_it_is_loaded_is_gone(void)
     EQUAL(MEMMGR_STATE_EMPTY, stats_of(EMPTY).state);
     EQUAL(0, stats_of(EMPTY).file_size);
     EQUAL(before, allocated());
+}
+
+/* ---- calls that hold what is loaded as a view does ---- */
+
+static uint32_t held_dimension;
+
+static void call_within_hold(void)
+{
+    memmgr_write write = MEMMGR_WRITE_INIT;
+    memmgr_view view = MEMMGR_VIEW_INIT;
+    const int64_t forever = MEMMGR_FOREVER;
+    FAILS(VIEWS_HELD, memmgr_dimension_unload(manager, held_dimension, MEMMGR_ON_VIEWS_WAIT,
+                                              forever, &error));
+    CHECK(strstr(error.message, "inside a call that waits") != NULL);
+    EQUAL(1, error.views);
+    FAILS(VIEWS_HELD, memmgr_dimension_deallocate(manager, held_dimension, MEMMGR_ON_VIEWS_WAIT,
+                                                  forever, &error));
+    FAILS(VIEWS_HELD, memmgr_manager_close(manager, MEMMGR_ON_VIEWS_WAIT, forever, &error));
+    FAILS(VIEWS_HELD, memmgr_dimension_unload(manager, held_dimension, MEMMGR_ON_VIEWS_REFUSE, 0,
+                                              &error));
+    FAILS(VIEWS_HELD, memmgr_manager_close(manager, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+    if (held_dimension != TABLE)
+        FAILS(VIEWS_HELD, memmgr_write_begin(manager, held_dimension, 0, forever, &write, &error));
+    EQUAL(MEMMGR_STATE_LOADED, stats_of(held_dimension).state);
+    /* What does not wait for it works, and so does everything with another dimension. */
+    OK(memmgr_view_acquire(manager, held_dimension, 0, 1, &view, &error));
+    OK(memmgr_view_release(manager, &view, &error));
+    OK(memmgr_write_begin(manager, held_dimension == WRITABLE ? EMPTY : WRITABLE, 0, forever,
+                          &write, &error));
+    OK(memmgr_write_end(manager, &write, &error));
+}
+
+static int32_t progress_within_hold(uint64_t done, uint64_t total, void *user)
+{
+    (void)total, (void)user;
+    if (done == 0) call_within_hold();
+    return 0;
+}
+
+static memmgr_status lock(void)
+{
+    return memmgr_dimension_lock(manager, TABLE, NULL);
+}
+
+static memmgr_status evict(void)
+{
+    return memmgr_dimension_evict(manager, TABLE, NULL);
+}
+
+static void what_would_wait_for_its_own_view_fails(void)
+{
+    static const struct {
+        uint32_t dimension;
+        memmgr_status (*call)(void);
+        /* The system may not let it: what is called before that is the same. */
+        int may_fail;
+    } calls[] = { { TABLE, warm, 0 },      { WRITABLE, flush, 0 }, { TABLE, save, 0 },
+                  { TABLE, evict, 0 },     { TABLE, lock, 1 },     { EMPTY, scan, 0 },
+                  { EMPTY, save_rows, 0 }, { EMPTY, verify, 0 } };
+    load_rows();
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        const uint64_t views = stats_of(calls[i].dimension).views;
+        memmgr_status status;
+        held_dimension = calls[i].dimension;
+        end_at(0);
+        nested = call_within_hold;
+        status = calls[i].call();
+        CHECK(status == MEMMGR_OK || calls[i].may_fail);
+        CHECK(nested == NULL);
+        EQUAL(views, stats_of(calls[i].dimension).views);
+    }
+}
+
+static void a_progress_function_is_refused_its_own_wait(void)
+{
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    options.progress = progress_within_hold;
+    held_dimension = WRITABLE;
+    load_rows();
+    EQUAL(MEMMGR_OK,
+          memmgr_dimension_save(manager, WRITABLE, file_path("copy.bin"), &options, NULL));
+    OK(memmgr_dimension_unload(manager, WRITABLE, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
+}
+
+/* A writer of another thread's waits for the view, and a reader would wait for that writer. */
+static int writing;
+
+static void write_once(void *unused)
+{
+    memmgr_write write = MEMMGR_WRITE_INIT;
+    (void)unused;
+    OK(memmgr_write_begin(manager, WRITABLE, 0, MEMMGR_FOREVER, &write, &error));
+    OK(memmgr_write_end(manager, &write, &error));
+}
+
+static int32_t progress_behind_a_writer(uint64_t done, uint64_t total, void *user)
+{
+    memmgr_view view = MEMMGR_VIEW_INIT;
+    memmgr_write write = MEMMGR_WRITE_INIT;
+    (void)total;
+    if (done != 0 || writing) return 0;
+    writing = 1;
+    thread_start(user, write_once, NULL);
+    while (stats_of(WRITABLE).state != MEMMGR_STATE_WRITING) sleep_ms(1);
+    FAILS(VIEWS_HELD, memmgr_view_acquire(manager, WRITABLE, 0, 1, &view, &error));
+    CHECK(strstr(error.message, "inside a call that waits") != NULL);
+    FAILS(VIEWS_HELD,
+          memmgr_write_begin(manager, WRITABLE, 0, MEMMGR_FOREVER, &write, &error));
+    FAILS(VIEWS_HELD, memmgr_dimension_unload(manager, WRITABLE, MEMMGR_ON_VIEWS_WAIT,
+                                              MEMMGR_FOREVER, &error));
+    FAILS(VIEWS_HELD, memmgr_manager_close(manager, MEMMGR_ON_VIEWS_WAIT, MEMMGR_FOREVER, &error));
+    return 0;
+}
+
+static void who_would_wait_behind_one_that_waits_for_it_fails(void)
+{
+    memmgr_save_options options = MEMMGR_SAVE_OPTIONS_INIT;
+    thread writer;
+    options.progress = progress_behind_a_writer;
+    options.user = &writer;
+    writing = 0;
+    EQUAL(MEMMGR_OK,
+          memmgr_dimension_save(manager, WRITABLE, file_path("copy.bin"), &options, NULL));
+    EQUAL(1, writing);
+    thread_join(&writer);
 }
 
 /* ---- a load that does not come to its end ---- */
@@ -401,6 +571,9 @@ int main(void)
     RUN(long_work_ends);
     RUN(what_would_wait_for_its_own_thread_fails);
     RUN(a_manager_is_closed_within_its_own_wait);
+    RUN(what_would_wait_for_its_own_view_fails);
+    RUN(a_progress_function_is_refused_its_own_wait);
+    RUN(who_would_wait_behind_one_that_waits_for_it_fails);
     RUN(what_is_unloaded_while_it_is_loaded_is_gone);
     RUN(timeouts_hold_while_a_file_is_loaded);
     RUN(a_manager_is_closed_while_a_file_is_loaded);
