@@ -1126,7 +1126,9 @@ fn isHarmless(case: *const Case, call: os.Call, index: u64, times: u64) bool {
         .permanent => case.run == run.blockAllocFirst,
         // The time of a file that is loaded, or flushed, already: `verify` may say "rewritten".
         .identify => case.run == run.loadReadWrite and index == 1,
-        .identify_path => case.run == run.flush,
+        .identify_path => case.run == run.flush or
+            // The look at what the manifest's name leads to, once the file has its own.
+            (case.run == run.saveArrayWithManifest and index == 7),
         // It is not known then, and counts as missing.
         .memory_use, .cached => true,
         // What was replaced or unloaded goes with the next operation.
@@ -1150,8 +1152,6 @@ fn changesOf(case: *const Case, call: os.Call, index: u64) Changes {
         .saved = switch (call) {
             .sync_folder => true,
             .rename => index == 1,
-            // The look at what the manifest's name leads to, once the file has its own.
-            .identify_path => index == 7,
             else => false,
         },
         // The pools have their addresses from the first try on, and nothing in them.
