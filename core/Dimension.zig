@@ -1165,9 +1165,10 @@ pub fn finishSwept(dimension: *Dimension) void {
 
 /// The third step, for good; without the other two it does not wait for anybody. What is loaded
 /// goes with its last view, which may be now; what is being loaded goes when the load ends, which
-/// then fails. `begun`: the caller has made the first step.
-pub fn close(dimension: *Dimension, begun: bool) void {
+/// then fails. `begun`: the caller has made the first step. Returns the bytes that were uncharged.
+pub fn close(dimension: *Dimension, begun: bool) u64 {
     dimension.lock.lock();
+    const charged = dimension.charges();
     dimension.gate.setState(.closed);
     var retiring = false;
     for (&dimension.generations, 0..) |*generation, slot| {
@@ -1184,8 +1185,10 @@ pub fn close(dimension: *Dimension, begun: bool) void {
     dimension.sweep();
     // Who waited here finds it closed, and ends his own activity himself.
     if (begun) dimension.endActivity() else dimension.announce();
+    const given = charged - dimension.charges();
     // `finishSwept` follows: others of the manager may be in the middle of it yet.
     dimension.unlockForNow();
+    return given;
 }
 
 /// Under the lock: nobody has entered it yet.

@@ -1,7 +1,7 @@
 //! Where core's events go: one sink for the process, which is off until somebody listens.
 //!
 //! Events are written with no lock held and never while a view is acquired. Off, an event costs
-//! one relaxed load.
+//! one relaxed load. A new level is one atomic store, which no event in progress delays or loses.
 
 const std = @import("std");
 const Detail = @import("Detail.zig");
@@ -31,15 +31,28 @@ const off = std.math.maxInt(i32);
 var threshold: std.atomic.Value(i32) = .init(off);
 var sink: std.atomic.Value(?Sink) = .init(null);
 
-/// Events below `level` are not made; null switches the log off.
-pub fn set(level: ?i32, new: Sink) void {
+/// Events below the level are not made; null switches the log off. One caller at a time.
+pub fn set(new_level: ?i32, new: Sink) void {
     sink.store(new, .release);
-    threshold.store(level orelse off, .release);
+    threshold.store(if (new_level) |number| @min(number, off - 1) else off, .release);
+}
+
+pub fn level() i32 {
+    return threshold.load(.monotonic);
+}
+
+/// A new level for a log that is on; one that is off stays off. Any number of callers.
+pub fn setLevel(new_level: i32) void {
+    var current = threshold.load(.monotonic);
+    while (current != off) {
+        current = threshold.cmpxchgWeak(current, @min(new_level, off - 1), .release, .monotonic) orelse
+            return;
+    }
 }
 
 /// False if events of a level go nowhere.
-pub inline fn isOn(level: Level) bool {
-    return @backingInt(level) >= threshold.load(.monotonic);
+pub inline fn isOn(of: Level) bool {
+    return @backingInt(of) >= threshold.load(.monotonic);
 }
 
 pub fn write(event: Event) void {
@@ -65,4 +78,19 @@ test "Log: an event below the level is not made, and none when it is off" {
     set(null, Counter.hear);
     write(event);
     try std.testing.expectEqual(1, Counter.count);
+}
+
+test "Log: a new level is that of a log that is on, and leaves it off otherwise" {
+    const hear = struct {
+        fn hear(_: Event) void {}
+    }.hear;
+    setLevel(@backingInt(Level.debug));
+    try std.testing.expect(!isOn(.@"error"));
+    set(std.math.maxInt(i32), hear);
+    defer set(null, hear);
+    try std.testing.expect(!isOn(.@"error"));
+    setLevel(@backingInt(Level.warning));
+    try std.testing.expect(isOn(.warning) and !isOn(.info));
+    setLevel(std.math.minInt(i32));
+    try std.testing.expect(isOn(.debug));
 }

@@ -378,11 +378,10 @@ pub fn close(
     if (on_views != .@"defer") {
         try manager.awaitViewsAndClose(on_views, timeout_ns, detail);
     } else try manager.markClosed(detail);
-    const charged = manager.budget.allocated.load(.monotonic);
     const begun = on_views != .@"defer";
-    for (manager.dimensions()) |*dimension| dimension.close(begun);
+    var given: u64 = 0;
+    for (manager.dimensions()) |*dimension| given += dimension.close(begun);
     for (manager.dimensions()) |*dimension| dimension.finishSwept();
-    const given = charged - manager.budget.allocated.load(.monotonic);
     manager.pool.close();
     manager.logPool();
     manager.log(.close, given);

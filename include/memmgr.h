@@ -366,12 +366,21 @@ typedef struct memmgr_log_record {
  * are dropped. */
 typedef void (*memmgr_log_function)(const memmgr_log_record *record, void *user);
 
-/* Sets the process's log function; NULL switches the log off. When it returns, no thread is
- * inside the old function any more.
+/* Sets the process's log function; NULL switches the log off. No record is lost: a thread's next
+ * one goes to the new function. When it returns, no thread is inside the old function any more;
+ * since it waits for that, it is not to be called with a lock held that the old function may
+ * take. With the function and user of the call before it sets the level alone, and waits for no
+ * log function.
  * level: records below it are not made.
  * Threads: any. Errors: INVALID_ARGUMENT (called by the log function). Since: 0.1. */
 MEMMGR_API memmgr_status memmgr_log_set(int32_t level, memmgr_log_function function, void *user,
                                         memmgr_error *error);
+
+/* Sets the level of the log function that is set; while there is none, nothing happens. It waits
+ * for no log function, no record of another level is lost, and the log function may call it too.
+ * level: as for memmgr_log_set.
+ * Threads: any. Errors: none. Since: 0.2. */
+MEMMGR_API memmgr_status memmgr_log_set_level(int32_t level, memmgr_error *error);
 
 /* ==== Interrupt ============================================================================= */
 

@@ -14,14 +14,18 @@ const writeNumber = @import("error_text.zig").writeNumber;
 const Atomic = std.atomic.Value;
 const Function = *const types.LogFunction;
 
-/// Held while the function is replaced.
+const Receiver = struct { function: ?Function = null, user: ?*anyopaque = null };
+
+/// Held while the receiver is replaced.
 var lock: Lock = .{};
-/// Together with `user`, which changes only while the function is null and nobody is inside.
-var function: Atomic(?Function) = .init(null);
-var user: ?*anyopaque = null;
-/// Threads that may be inside the function.
-var inside_count: Atomic(u32) = .init(0);
-threadlocal var inside = false;
+/// Events go to `receivers[active]`. The other one is the last that was replaced, or the next; it
+/// is written to while it is not active and nobody is inside it.
+var receivers: [2]Receiver = @splat(.{});
+var active: Atomic(usize) = .init(0);
+/// Threads that are inside a receiver, or look whether it is active.
+var inside_counts: [2]Atomic(u32) = @splat(.init(0));
+/// The receiver that the calling thread is inside.
+threadlocal var inside: ?usize = null;
 
 pub fn memmgr_log_set(
     level: i32,
@@ -30,45 +34,77 @@ pub fn memmgr_log_set(
     error_out: ?*types.Error,
 ) callconv(.c) i32 {
     var call: Call = .begin(.log, error_out);
-    return call.end(set(&call, level, new, new_user));
+    return call.end(set(&call, level, .{ .function = new, .user = new_user }));
 }
 
-fn set(call: *Call, level: i32, new: ?Function, new_user: ?*anyopaque) Call.Error!void {
-    if (inside) return call.invalid("the log function cannot replace itself");
+pub fn memmgr_log_set_level(level: i32, error_out: ?*types.Error) callconv(.c) i32 {
+    var call: Call = .begin(.log, error_out);
+    Log.setLevel(level);
+    recallBlocks();
+    return call.end({});
+}
+
+fn set(call: *Call, level: i32, new: Receiver) Call.Error!void {
+    if (inside != null) return call.invalid("the log function cannot replace itself");
     try fork.join(&.{onFork}, &call.detail);
     lock.lock();
     defer lock.unlock();
-    Log.set(null, hear);
-    function.store(null, .seq_cst);
-    while (true) {
-        const count = inside_count.load(.seq_cst);
-        if (count == 0) break;
-        os.futexWait(&inside_count, count, null);
+    const new_level: ?i32 = if (new.function != null) level else null;
+    const old = active.load(.monotonic);
+    if (!std.meta.eql(receivers[old], new)) {
+        const next = 1 - old;
+        receivers[next] = new;
+        // Neither hears of what is below its level.
+        Log.setLevel(@max(level, Log.level()));
+        active.store(next, .seq_cst);
     }
-    user = new_user;
-    function.store(new, .seq_cst);
-    if (new == null) return;
-    Log.set(level, hear);
+    Log.set(new_level, hear);
+    recallBlocks();
+    if (old == active.load(.monotonic)) return;
+    while (true) {
+        const count = inside_counts[old].load(.seq_cst);
+        if (count == 0) break;
+        os.futexWait(&inside_counts[old], count, null);
+    }
+}
+
+/// The pools' fast paths do not look at the level: each thread is made to, once.
+fn recallBlocks() void {
     if (Log.isOn(.debug)) Managers.recallBlocks();
 }
 
-/// See `fork`. Nobody but the calling thread is in here in the child. The log is off there if one of
-/// the others was about to change it.
+/// See `fork`. Nobody but the calling thread is in here in the child.
 fn onFork(stage: os.ForkStage) void {
     if (stage != .in_child) return;
     lock = .{};
-    inside_count.store(@intFromBool(inside), .seq_cst);
+    for (&inside_counts, 0..) |*count, index| count.store(@intFromBool(inside == index), .seq_cst);
+}
+
+/// The active receiver, which stays as it is until `leave`.
+fn enter() usize {
+    while (true) {
+        const index = active.load(.seq_cst);
+        _ = inside_counts[index].fetchAdd(1, .seq_cst);
+        if (active.load(.seq_cst) == index) return index;
+        leave(index);
+    }
+}
+
+fn leave(index: usize) void {
+    const count = &inside_counts[index];
+    if (count.fetchSub(1, .seq_cst) == 1) os.futexWakeAll(count);
 }
 
 fn hear(event: Log.Event) void {
-    if (inside) return;
-    inside = true;
-    defer inside = false;
-    _ = inside_count.fetchAdd(1, .seq_cst);
+    if (inside != null) return;
+    const index = enter();
+    inside = index;
     defer {
-        if (inside_count.fetchSub(1, .seq_cst) == 1) os.futexWakeAll(&inside_count);
+        inside = null;
+        leave(index);
     }
-    const current = function.load(.seq_cst) orelse return;
+    const receiver = receivers[index];
+    const function = receiver.function orelse return;
     var buffer: [types.message_size]u8 = undefined;
     var writer: std.Io.Writer = .fixed(buffer[0 .. buffer.len - 1]);
     writeSentence(&writer, event) catch {}; // what does not fit is cut
@@ -83,7 +119,7 @@ fn hear(event: Log.Event) void {
         .message = buffer[0..writer.end :0],
         .threshold_percent = event.threshold_percent,
     };
-    current(&record, user);
+    function(&record, receiver.user);
 }
 
 fn writeSentence(writer: *std.Io.Writer, event: Log.Event) std.Io.Writer.Error!void {

@@ -265,6 +265,7 @@ const cases = [_]Case{
     .{ .name = "memmgr_capabilities_get", .run = run.capabilitiesGet, .quiet = true },
     .{ .name = "memmgr_interrupt_set", .run = run.interruptSet, .quiet = true },
     .{ .name = "memmgr_log_set", .run = run.logSet, .quiet = true },
+    .{ .name = "memmgr_log_set_level", .run = run.logSetLevel, .quiet = true },
     .{ .name = "memmgr_manager_open", .run = run.open },
     .{ .name = "memmgr_manager_open", .run = run.openPopulated },
     .{ .name = "memmgr_manager_open", .run = run.openGuarded },
@@ -384,6 +385,10 @@ const run = struct {
 
     fn logSet(world: *World) i32 {
         return log.memmgr_log_set(types.log_debug, null, null, &world.err);
+    }
+
+    fn logSetLevel(world: *World) i32 {
+        return log.memmgr_log_set_level(types.log_debug, &world.err);
     }
 
     fn open(world: *World) i32 {

@@ -460,6 +460,7 @@ int32_t memmgr_failure_count(uint32_t, uint64_t *, uint64_t *, memmgr_error *);
 int32_t memmgr_failure_clear(uint32_t, memmgr_error *);
 int32_t memmgr_interrupt_set(memmgr_interrupt_function, void *, memmgr_error *);
 int32_t memmgr_log_set(int32_t, memmgr_log_function, void *, memmgr_error *);
+int32_t memmgr_log_set_level(int32_t, memmgr_error *);
 int32_t memmgr_manager_open(memmgr_manager_options const *, memmgr_manager * *, memmgr_error *);
 int32_t memmgr_manager_close(memmgr_manager *, uint32_t, int64_t, memmgr_error *);
 void * memmgr_block_alloc(memmgr_manager *, size_t, memmgr_error *);

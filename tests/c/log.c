@@ -1,6 +1,7 @@
 /*
  * The log function: what it is told at which level, that it may call the library but not replace
- * itself, and that it is never called once it has been replaced.
+ * itself, that it is never called once it has been replaced, and that a new level neither waits for
+ * it nor loses a record.
  */
 #include "test.h"
 #include "files.h"
@@ -245,6 +246,165 @@ static void replaced_under_load(void)
     EQUAL(0, atomic_load(&receivers[1].late));
 }
 
+/* A log function that does not return until the level was changed, both ways, by another thread. */
+static atomic_int entered, left;
+
+static void wait_inside(const memmgr_log_record *record, void *user)
+{
+    (void)record;
+    (void)user;
+    atomic_store(&entered, 1);
+    while (!atomic_load(&left)) sleep_ms(1);
+}
+
+static void evict_once(void *unused)
+{
+    (void)unused;
+    OK(memmgr_dimension_evict(manager, 0, &error));
+}
+
+static void level_waits_for_nobody(void)
+{
+    thread other;
+    manager = open_manager(0);
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
+    OK(memmgr_log_set(MEMMGR_LOG_DEBUG, wait_inside, NULL, &error));
+    atomic_store(&entered, 0);
+    atomic_store(&left, 0);
+    thread_start(&other, evict_once, NULL);
+    while (!atomic_load(&entered)) sleep_ms(1);
+    OK(memmgr_log_set_level(MEMMGR_LOG_DEBUG, &error));
+    OK(memmgr_log_set(MEMMGR_LOG_DEBUG, wait_inside, NULL, &error));
+    OK(memmgr_log_set_level(MEMMGR_LOG_WARNING, &error));
+    OK(memmgr_log_set(MEMMGR_LOG_WARNING, wait_inside, NULL, &error));
+    OK(memmgr_dimension_evict(manager, 0, &error));
+    atomic_store(&left, 1);
+    thread_join(&other);
+    OK(memmgr_log_set(0, NULL, NULL, &error));
+    close_manager(manager);
+}
+
+/* At the level that was set last, whoever set it; and none of it without a function. */
+static void make_quiet(const memmgr_log_record *record, void *user)
+{
+    count(record, user);
+    OK(memmgr_log_set_level(MEMMGR_LOG_ERROR, &error));
+}
+
+static void level_alone(void)
+{
+    static const int32_t levels_set[] = { INT32_MIN, 10, 11, 30, 31, INT32_MAX };
+    size_t index;
+    tally counts;
+    memset(&counts, 0, sizeof counts);
+    OK(memmgr_log_set_level(MEMMGR_LOG_DEBUG, &error));
+    manager = open_manager(2 * MIB);
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
+    OK(memmgr_log_set(MEMMGR_LOG_ERROR, count, &counts, &error));
+    for (index = 0; index < sizeof levels_set / sizeof levels_set[0]; index++) {
+        const int32_t level = levels_set[index];
+        counts.debug = counts.warning = 0;
+        OK(memmgr_log_set_level(level, &error));
+        FAILS(LIMIT_EXCEEDED, memmgr_dimension_reload(manager, 0, other_path, NULL, &error));
+        OK(memmgr_dimension_evict(manager, 0, &error));
+        EQUAL(level <= MEMMGR_LOG_DEBUG, counts.debug);
+        EQUAL(level <= MEMMGR_LOG_WARNING, counts.warning);
+    }
+    counts.debug = 0;
+    OK(memmgr_log_set(MEMMGR_LOG_DEBUG, make_quiet, &counts, &error));
+    OK(memmgr_dimension_evict(manager, 0, &error));
+    OK(memmgr_dimension_evict(manager, 0, &error));
+    EQUAL(1, counts.debug);
+    OK(memmgr_log_set(0, NULL, NULL, &error));
+    OK(memmgr_log_set_level(MEMMGR_LOG_DEBUG, &error));
+    close_manager(manager);
+    EQUAL(1, counts.debug);
+}
+
+/* A thread that allocated before block records were wanted makes them too. */
+static void level_of_blocks(void)
+{
+    tally counts;
+    memset(&counts, 0, sizeof counts);
+    OK(memmgr_log_set(MEMMGR_LOG_WARNING, count, &counts, &error));
+    manager = open_manager(0);
+    OK(memmgr_block_free(manager, memmgr_block_alloc(manager, 100, &error), &error));
+    counts.debug = 0;
+    OK(memmgr_log_set_level(MEMMGR_LOG_DEBUG, &error));
+    OK(memmgr_block_free(manager, memmgr_block_alloc(manager, 100, &error), &error));
+    EQUAL(2, counts.debug);
+    OK(memmgr_log_set(0, NULL, NULL, &error));
+    close_manager(manager);
+}
+
+/* Every refusal is a record, also while the level changes and one receiver replaces the other. */
+enum { REFUSALS = 20000 };
+static atomic_uint refusals_heard;
+
+static void hear_refusal(const memmgr_log_record *record, void *user)
+{
+    (void)user;
+    if (record->operation == MEMMGR_OPERATION_PRESSURE) atomic_fetch_add(&refusals_heard, 1);
+}
+
+static void hear_refusal_too(const memmgr_log_record *record, void *user)
+{
+    hear_refusal(record, user);
+}
+
+static void be_refused(void *unused)
+{
+    unsigned turn;
+    (void)unused;
+    for (turn = 0; turn < REFUSALS; turn++)
+        FAILS(LIMIT_EXCEEDED, memmgr_dimension_reload(manager, 0, other_path, NULL, &error));
+    atomic_store(&stop, 1);
+}
+
+static void no_record_is_lost(void)
+{
+    thread other;
+    unsigned turn;
+    manager = open_manager(2 * MIB);
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
+    OK(memmgr_log_set(MEMMGR_LOG_WARNING, hear_refusal, NULL, &error));
+    atomic_store(&refusals_heard, 0);
+    atomic_store(&stop, 0);
+    thread_start(&other, be_refused, NULL);
+    for (turn = 0; !atomic_load(&stop); turn++) {
+        const int32_t level = turn % 2 ? MEMMGR_LOG_DEBUG : MEMMGR_LOG_WARNING;
+        OK(memmgr_log_set_level(level, &error));
+        OK(memmgr_log_set(level, turn % 4 < 2 ? hear_refusal : hear_refusal_too, NULL, &error));
+    }
+    thread_join(&other);
+    OK(memmgr_log_set(0, NULL, NULL, &error));
+    close_manager(manager);
+    EQUAL(REFUSALS, atomic_load(&refusals_heard));
+}
+
+/* What a close gives back is its own: not what becomes of blocks meanwhile. */
+static void free_meanwhile(const memmgr_log_record *record, void *user)
+{
+    void **block = (void **)user;
+    if (record->operation == MEMMGR_OPERATION_RETIRE) {
+        OK(memmgr_block_free(manager, *block, &error));
+        *block = NULL;
+    }
+    if (record->operation == MEMMGR_OPERATION_CLOSE) EQUAL(2 * MIB, record->bytes);
+}
+
+static void close_record(void)
+{
+    void *block;
+    manager = open_manager(8 * MIB);
+    OK(memmgr_dimension_load(manager, 0, path, NULL, &error));
+    block = memmgr_block_alloc(manager, 3 * MIB, &error);
+    CHECK(block != NULL);
+    OK(memmgr_log_set(MEMMGR_LOG_DEBUG, free_meanwhile, &block, &error));
+    close_manager(manager);
+    CHECK(block == NULL);
+}
+
 int main(void)
 {
     path = file_fill("one", 1, 100);
@@ -255,5 +415,10 @@ int main(void)
     RUN(calling_back);
     RUN(on_the_thread_of_the_call);
     RUN(replaced_under_load);
+    RUN(level_waits_for_nobody);
+    RUN(level_alone);
+    RUN(level_of_blocks);
+    RUN(no_record_is_lost);
+    RUN(close_record);
     return test_end();
 }

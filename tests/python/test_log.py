@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import memmgr
 import numpy as np
@@ -185,3 +190,274 @@ time.sleep(0.1)
         check=False,
     )
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def _run(code: str, *arguments: str, timeout: float = 120) -> str:
+    """What a program prints that must not fail, nor hang."""
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+class _List(logging.Handler):
+    """Keeps the operations that are logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.operations.append(record.memmgr["operation"])  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def heard() -> Iterator[list[str]]:
+    """The operations that reach the root logger, whose level is the test's to set."""
+    root, handler = logging.getLogger(), _List()
+    level = root.level
+    root.addHandler(handler)
+    yield handler.operations
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+def test_level_set_after_the_manager_opened_takes_effect(
+    manager: memmgr.Manager, heard: list[str]
+) -> None:
+    """Also that of a logger above, which is what logging.basicConfig sets."""
+    logging.getLogger().setLevel(logging.WARNING)
+    manager.zeros(10)
+    assert heard == []
+    logging.getLogger().setLevel(logging.DEBUG)
+    manager.zeros(10)
+    assert heard[-2:] == ["alloc", "free"]
+    heard.clear()
+    logging.disable(logging.DEBUG)
+    manager.zeros(10)
+    logging.disable(logging.NOTSET)
+    assert heard == []
+    manager.zeros(10)
+    assert heard == ["alloc", "free"]
+
+
+def test_handler_may_set_the_level(manager: memmgr.Manager, debug_logger: logging.Logger) -> None:
+    handler = _Handler(lambda: debug_logger.setLevel(logging.WARNING))
+    debug_logger.addHandler(handler)
+    debug_logger.setLevel(logging.DEBUG)
+    try:
+        manager.zeros(10)
+        manager.zeros(10)
+    finally:
+        debug_logger.removeHandler(handler)
+        debug_logger.setLevel(logging.NOTSET)
+    assert handler.calls == 1
+
+
+def test_class_of_the_logger_is_the_applications() -> None:
+    """A class that logging.setLoggerClass set stays, and levels are followed all the same."""
+    code = """
+    import logging
+    class Mine(logging.Logger):
+        pass
+    logging.setLoggerClass(Mine)
+    import memmgr
+    logger = logging.getLogger("memmgr")
+    print(type(logger).__name__)
+    manager = memmgr.Manager(1, capacity="1 MiB")
+    class Print(logging.Handler):
+        def emit(self, record):
+            print(record.memmgr["operation"])
+    logger.addHandler(Print())
+    logger.setLevel("DEBUG")
+    manager.zeros(10)
+    manager.close()
+    """
+    assert _run(code).split()[:2] == ["Mine", "alloc"]
+
+
+def test_configuring_logging_waits_for_no_record() -> None:
+    """dictConfig sets levels under the lock of `logging`, which who makes a record may need."""
+    code = """
+    import logging.config, os, threading
+    import memmgr
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"null": {"class": "logging.NullHandler"}},
+        "loggers": {"memmgr": {"level": "DEBUG", "handlers": ["null"], "propagate": False}},
+    }
+    logging.config.dictConfig(config)
+    manager = memmgr.Manager(1, capacity="1 MiB")
+    def work():
+        while True:
+            manager.alloc(100).free()
+    for _ in range(2):
+        threading.Thread(target=work, daemon=True).start()
+    for _ in range(100):
+        logging.config.dictConfig(config)
+    print("configured", flush=True)
+    os._exit(0)
+    """
+    assert _run(code) == "configured\n"
+
+
+def test_no_refusal_goes_unlogged_while_managers_open(
+    manager: memmgr.Manager, debug_logger: logging.Logger
+) -> None:
+    handler = _Handler(lambda: None)
+    debug_logger.addHandler(handler)
+    stop = threading.Event()
+
+    def open_managers() -> None:
+        while not stop.is_set():
+            memmgr.Manager(1, capacity="4 KiB").close()
+            debug_logger.setLevel(logging.WARNING)
+
+    thread = threading.Thread(target=open_managers)
+    thread.start()
+    try:
+        for _ in range(1000):
+            with pytest.raises(memmgr.LimitExceededError):
+                manager.alloc(2**50)
+    finally:
+        stop.set()
+        thread.join()
+        debug_logger.removeHandler(handler)
+        debug_logger.setLevel(logging.NOTSET)
+    assert handler.calls == 1000
+
+
+# What a temporary on the stack of an expression is given back by, while another exception passes.
+# A name would keep it alive in the traceback.
+def _fail() -> Any:
+    raise KeyError("mine")
+
+
+def _in_numpys_block(dimension: memmgr.Dimension) -> Any:
+    with dimension._manager.numpy_allocator():
+        return np.ones(1000) + _fail()
+
+
+def _pinned(dimension: memmgr.Dimension) -> Any:
+    arrays = [dimension["table"]]
+    dimension.unload("defer")
+    return [arrays.pop(), _fail()]
+
+
+_TEMPORARIES: dict[str, Callable[[memmgr.Dimension], Any]] = {
+    "array": lambda dimension: dimension._manager.zeros(10) + _fail(),
+    "block": lambda dimension: [dimension._manager.alloc(100), _fail()],
+    "memoryview": lambda dimension: [memoryview(dimension._manager.alloc(100)), _fail()],
+    "numpy_allocator": _in_numpys_block,
+    "view": _pinned,
+}
+
+
+@pytest.mark.parametrize("name", _TEMPORARIES)
+def test_exception_that_passes_survives_a_record(
+    loaded: memmgr.Dimension, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    """Of a block or a view that goes because of it; the record is made."""
+    caplog.set_level(logging.DEBUG, "memmgr")
+    with pytest.raises(KeyError, match="mine") as caught:
+        _TEMPORARIES[name](loaded)
+    assert caught.value.__context__ is None
+    last: Any = caplog.records[-1]
+    assert last.memmgr["operation"] == ("retire" if name == "view" else "free")
+
+
+class _Stop(BaseException):
+    """Neither an Exception nor one that a test runner knows."""
+
+
+@contextlib.contextmanager
+def _raising(logger: logging.Logger, operation: str, error: BaseException) -> Iterator[None]:
+    """A handler that raises once, at a record of that operation."""
+    waiting = [error]
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if waiting and record.memmgr["operation"] == operation:  # type: ignore[attr-defined]
+                raise waiting.pop()
+
+    handler = Handler()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+    assert waiting == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("now"), SystemExit(3), _Stop()])
+@pytest.mark.parametrize("operation", ["load", "alloc", "free", "retire", "pressure", "unload"])
+def test_exception_that_is_no_exception_arrives_at_the_caller(
+    files: Files, debug_logger: logging.Logger, operation: str, error: BaseException
+) -> None:
+    """It is the very one, and nothing is lost that the call acquired."""
+    path, arrays = files.npy(np.arange(3)), []
+    with memmgr.Manager(1, capacity="1 MiB", pool_limit="1 MiB") as manager:
+        with _raising(debug_logger, operation, error), pytest.raises(type(error)) as caught:
+            dimension = manager.load(0, path)
+            arrays.append(dimension["data"])
+            dimension.unload("defer")
+            arrays.clear()
+            manager.zeros(10)
+            manager.alloc(10).free()
+            with contextlib.suppress(memmgr.LimitExceededError):
+                manager.alloc(2**40)
+            for _ in range(10):
+                pass  # where the interpreter raises what a dealloc could not
+        assert caught.value is error
+        arrays.clear()
+        assert manager.pool_stats().blocks == 0
+        assert manager.stats().views == 0
+
+
+def test_exception_of_a_handler_leaves_no_manager_open(debug_logger: logging.Logger) -> None:
+    handler = _List()
+    debug_logger.addHandler(handler)
+    try:
+        with _raising(debug_logger, "open", _Stop()), pytest.raises(_Stop):
+            memmgr.Manager(1, capacity="1 MiB")
+    finally:
+        debug_logger.removeHandler(handler)
+    assert handler.operations == ["open", "close"]
+
+
+def test_exception_in_a_dealloc_of_another_thread_arrives_there(
+    manager: memmgr.Manager, debug_logger: logging.Logger
+) -> None:
+    raised: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            manager.zeros(10)
+            for _ in range(1000):
+                pass
+        except BaseException as error:  # noqa: BLE001
+            raised.append(error)
+
+    with _raising(debug_logger, "free", _Stop()):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert [type(error) for error in raised] == [_Stop]
+
+
+def test_exception_of_a_handler_is_reported_as_logging_does(
+    manager: memmgr.Manager, debug_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with _raising(debug_logger, "alloc", RuntimeError("handler")):
+        assert manager.zeros(10).sum() == 0
+    written = capsys.readouterr().err
+    assert "--- Logging error ---" in written
+    assert "RuntimeError: handler" in written
