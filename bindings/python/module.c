@@ -6,7 +6,7 @@ static PyMethodDef functions[] = {
     { "set_log_function", set_log_function, METH_O, NULL },
     { "use_numpy", use_numpy, METH_O, NULL },
     { "new_numpy_handler", new_numpy_handler, METH_VARARGS, NULL },
-    { "set_numpy_handler", set_numpy_handler, METH_O, NULL },
+    { "take_was_refused", take_was_refused, METH_NOARGS, NULL },
     { "call_under_handler", call_under_handler, METH_VARARGS, NULL },
     { NULL, NULL, 0, NULL },
 };
@@ -26,6 +26,7 @@ static int memmgr_python_extend(const char *name)
     PyObject *module = PyImport_ImportModule(name);
     int done = module != NULL && PyModule_AddFunctions(module, functions) == 0 &&
                intern_argument_names() && add_type(module, "Block", &block_spec) != NULL &&
+               add_type(module, "Under", &under_spec) != NULL &&
                add_type(module, "Views", &views_spec) != NULL &&
                (layout_type = add_type(module, "Layout", &layout_spec)) != NULL &&
                (pin_type = add_type(module, "Pin", &pin_spec)) != NULL;

@@ -16,6 +16,7 @@ enum {
     DESCR_CONVERTER = 174,
     SET_BASE_OBJECT = 282,
     SET_HANDLER = 304,
+    GET_HANDLER = 305,
 };
 
 /* NULL if there is none that is known here. Set once, before anything of it is used. */

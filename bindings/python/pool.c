@@ -207,16 +207,28 @@ typedef struct {
     NumpyHandler numpy;
     memmgr_manager *manager;
     size_t alignment;
+    /* Of an Entry: who entered, and the handler that the context had before. NumPy's handler is a
+     * context variable, so these are a stack for each context. NULL in a handler of no entry. */
+    PyObject *owner, *previous;
 } Handler;
+
+/* Whether the last request of this thread was refused, and noted. */
+static THREAD_LOCAL int was_refused;
+
+static void *answer(void *block, const memmgr_error *error)
+{
+    was_refused = block == NULL;
+    if (was_refused)
+        tell_aside("note_refusal", error);
+    return block;
+}
 
 static void *numpy_malloc(void *context, size_t size)
 {
     Handler *handler = context;
     ERROR(error);
-    void *block = memmgr_block_alloc_aligned(handler->manager, size, handler->alignment, &error);
-    if (block == NULL)
-        tell_aside("note_refusal", &error);
-    return block;
+    return answer(
+        memmgr_block_alloc_aligned(handler->manager, size, handler->alignment, &error), &error);
 }
 
 static void *numpy_calloc(void *context, size_t count, size_t size)
@@ -225,11 +237,9 @@ static void *numpy_calloc(void *context, size_t count, size_t size)
     ERROR(error);
     if (size != 0 && count > SIZE_MAX / size)
         return NULL;
-    void *block =
-        memmgr_block_alloc_zeroed(handler->manager, count * size, handler->alignment, &error);
-    if (block == NULL)
-        tell_aside("note_refusal", &error);
-    return block;
+    return answer(
+        memmgr_block_alloc_zeroed(handler->manager, count * size, handler->alignment, &error),
+        &error);
 }
 
 static void numpy_free(void *context, void *block, size_t size)
@@ -247,16 +257,10 @@ static void *numpy_realloc(void *context, void *block, size_t size)
     ERROR(error);
     if (block == NULL)
         return numpy_malloc(context, size);
-    if (handler->alignment <= 16) {
-        moved = memmgr_block_resize(handler->manager, block, size, &error);
-        if (moved == NULL)
-            tell_aside("note_refusal", &error);
-        return moved;
-    }
-    if (memmgr_block_size(handler->manager, block, &room, &error) != MEMMGR_OK) {
-        tell_aside("note_refusal", &error);
-        return NULL;
-    }
+    if (handler->alignment <= 16)
+        return answer(memmgr_block_resize(handler->manager, block, size, &error), &error);
+    if (memmgr_block_size(handler->manager, block, &room, &error) != MEMMGR_OK)
+        return answer(NULL, &error);
     moved = numpy_malloc(context, size);
     if (moved != NULL) {
         memcpy(moved, block, room < size ? room : size);
@@ -267,7 +271,31 @@ static void *numpy_realloc(void *context, void *block, size_t size)
 
 static void handler_destroy(PyObject *capsule)
 {
-    free(PyCapsule_GetPointer(capsule, "mem_handler"));
+    Handler *handler = PyCapsule_GetPointer(capsule, "mem_handler");
+    Py_XDECREF(handler->owner);
+    Py_XDECREF(handler->previous);
+    free(handler);
+}
+
+/* Takes no references; gives the capsule, which has its own. */
+static PyObject *make_handler(memmgr_manager *manager, size_t alignment, PyObject *owner,
+                              PyObject *previous)
+{
+    Handler *handler = malloc(sizeof *handler);
+    if (handler == NULL)
+        return PyErr_NoMemory();
+    *handler = (Handler){
+        { "memmgr", 1, handler, numpy_malloc, numpy_calloc, numpy_realloc, numpy_free },
+        manager, alignment, owner, previous,
+    };
+    PyObject *capsule = PyCapsule_New(handler, "mem_handler", handler_destroy);
+    if (capsule == NULL) {
+        free(handler);
+        return NULL;
+    }
+    Py_XINCREF(owner);
+    Py_XINCREF(previous);
+    return capsule;
 }
 
 /* (manager, alignment) -> the capsule of a handler */
@@ -278,18 +306,17 @@ static PyObject *new_numpy_handler(PyObject *module, PyObject *arguments)
     (void)module;
     if (!PyArg_ParseTuple(arguments, "Kn", &manager, &alignment))
         return NULL;
-    Handler *handler = malloc(sizeof *handler);
-    if (handler == NULL)
-        return PyErr_NoMemory();
-    *handler = (Handler){
-        { "memmgr", 1, handler, numpy_malloc, numpy_calloc, numpy_realloc, numpy_free },
-        (memmgr_manager *)(uintptr_t)manager,
-        (size_t)alignment,
-    };
-    PyObject *capsule = PyCapsule_New(handler, "mem_handler", handler_destroy);
-    if (capsule == NULL)
-        free(handler);
-    return capsule;
+    return make_handler((memmgr_manager *)(uintptr_t)manager, (size_t)alignment, NULL, NULL);
+}
+
+/* () -> whether the last request of this thread to any handler was refused; answers once */
+static PyObject *take_was_refused(PyObject *module, PyObject *none)
+{
+    (void)module;
+    (void)none;
+    const int answered = was_refused;
+    was_refused = 0;
+    return PyBool_FromLong(answered);
 }
 
 static PyObject *set_handler(PyObject *handler)
@@ -298,13 +325,6 @@ static PyObject *set_handler(PyObject *handler)
         return ((PyObject *(*)(PyObject *))numpy_api[SET_HANDLER])(handler);
     PyErr_SetString(PyExc_ImportError, "memmgr knows the C API of NumPy 1 and 2, and not this one");
     return NULL;
-}
-
-/* (handler) -> the handler that this context had */
-static PyObject *set_numpy_handler(PyObject *module, PyObject *handler)
-{
-    (void)module;
-    return set_handler(handler);
 }
 
 /* (handler, function, argument...) -> what the function returns under it. In one step: no signal
@@ -334,3 +354,127 @@ static PyObject *call_under_handler(PyObject *module, PyObject *arguments)
     Py_XDECREF(rest);
     return result;
 }
+
+/* ==== The block under a handler ============================================================== */
+
+/* A context manager that may be entered again while it holds, and in several contexts at once.
+ * Entering and leaving are one step each: no signal gets between a handler and who restores it. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *handler;
+} Under;
+
+static PyObject *under_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    PyObject *handler;
+    (void)keywords;
+    if (!PyArg_ParseTuple(arguments, "O", &handler) ||
+        PyCapsule_GetPointer(handler, "mem_handler") == NULL)
+        return NULL;
+    Under *under = (Under *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+    if (under == NULL)
+        return NULL;
+    Py_INCREF(handler);
+    under->handler = handler;
+    return (PyObject *)under;
+}
+
+static void under_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_DECREF(((Under *)self)->handler);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+/* The handler of this context, as a new reference. */
+static PyObject *get_handler(void)
+{
+    if (numpy_api != NULL)
+        return ((PyObject *(*)(void))numpy_api[GET_HANDLER])();
+    PyErr_SetString(PyExc_ImportError, "memmgr knows the C API of NumPy 1 and 2, and not this one");
+    return NULL;
+}
+
+static PyObject *under_enter(PyObject *self, PyObject *none)
+{
+    const Handler *handler = PyCapsule_GetPointer(((Under *)self)->handler, "mem_handler");
+    (void)none;
+    PyObject *previous = get_handler();
+    PyObject *entry =
+        previous ? make_handler(handler->manager, handler->alignment, self, previous) : NULL;
+    PyObject *replaced = entry ? set_handler(entry) : NULL;
+    Py_XDECREF(previous);
+    Py_XDECREF(entry);
+    if (replaced == NULL)
+        return NULL;
+    Py_DECREF(replaced);
+    was_refused = 0;
+    Py_RETURN_NONE;
+}
+
+/* What a capsule holds, if it is the library's. */
+static Handler *own_handler(PyObject *capsule)
+{
+    Handler *handler = capsule ? PyCapsule_GetPointer(capsule, "mem_handler") : NULL;
+    if (handler == NULL)
+        PyErr_Clear();
+    return handler && handler->numpy.malloc == numpy_malloc ? handler : NULL;
+}
+
+/* Takes the last entry of `self` off the stack of this context. It is the top one, unless blocks end
+ * in another order than they began. In a context that has none, nothing happens. 0: it failed. */
+static int pop_entry(PyObject *self)
+{
+    PyObject *top = get_handler();
+    if (top == NULL)
+        return 0;
+    Handler *above = NULL, *entry = own_handler(top);
+    while (entry != NULL && entry->owner != self) {
+        above = entry;
+        entry = own_handler(entry->previous);
+    }
+    PyObject *replaced = NULL;
+    int done = 1;
+    if (entry != NULL && above != NULL) {
+        replaced = above->previous;
+        Py_INCREF(entry->previous);
+        above->previous = entry->previous;
+    } else if (entry != NULL) {
+        replaced = set_handler(entry->previous);
+        done = replaced != NULL;
+    }
+    Py_XDECREF(replaced);
+    Py_DECREF(top);
+    return done;
+}
+
+static PyObject *under_exit(PyObject *self, PyObject *arguments)
+{
+    PyObject *kind, *error, *traceback;
+    if (!PyArg_ParseTuple(arguments, "OOO", &kind, &error, &traceback) || !pop_entry(self))
+        return NULL;
+    if (error == Py_None || !was_refused)
+        Py_RETURN_NONE;
+    PyObject *module = PyImport_ImportModule("memmgr._extension");
+    PyObject *none = module ? PyObject_CallMethod(module, "raise_refusal", "O", error) : NULL;
+    Py_XDECREF(module);
+    return none;
+}
+
+static PyMethodDef under_methods[] = {
+    { "__enter__", under_enter, METH_NOARGS, NULL },
+    { "__exit__", under_exit, METH_VARARGS, NULL },
+    { NULL, NULL, 0, NULL },
+};
+
+static PyType_Slot under_slots[] = {
+    { Py_tp_new, under_new },
+    { Py_tp_dealloc, under_dealloc },
+    { Py_tp_methods, under_methods },
+    { 0, NULL },
+};
+
+static PyType_Spec under_spec = {
+    "memmgr._native.Under", sizeof(Under), 0, Py_TPFLAGS_DEFAULT, under_slots
+};

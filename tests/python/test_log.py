@@ -461,3 +461,73 @@ def test_exception_of_a_handler_is_reported_as_logging_does(
     written = capsys.readouterr().err
     assert "--- Logging error ---" in written
     assert "RuntimeError: handler" in written
+
+
+@pytest.mark.parametrize("seconds", [1, pytest.param(60, marks=pytest.mark.slow)])
+def test_everything_at_once(tmp_path: Any, seconds: int) -> None:
+    """Eight threads load, free and are refused at DEBUG, while others configure logging, open
+    managers and fork. Nobody waits for anybody for ever."""
+    code = """
+    import logging.config, os, sys, threading, time
+    import numpy as np
+    import memmgr
+    config = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"null": {"class": "logging.NullHandler"}},
+        "loggers": {"memmgr": {"level": "DEBUG", "handlers": ["null"], "propagate": False}},
+    }
+    quiet = {**config, "loggers": {"memmgr": {**config["loggers"]["memmgr"], "level": "ERROR"}}}
+    logging.config.dictConfig(config)
+    path, end = sys.argv[1] + "/a.npy", time.monotonic() + float(sys.argv[2])
+    np.save(path, np.arange(1000))
+    manager = memmgr.Manager(8, capacity="1 MiB", pool_limit="1 MiB")
+    counts = dict.fromkeys(["work", "configure", "open", "fork"], 0)
+    failures = []
+
+    def repeat(name, action):
+        try:
+            while time.monotonic() < end:
+                action()
+                counts[name] += 1
+        except BaseException as error:
+            failures.append(error)
+
+    def work(index):
+        assert manager.load(index, path)["data"].sum() == 499500
+        manager.zeros(100)
+        manager.alloc(100).free()
+        try:
+            manager.zeros(2**40)
+        except memmgr.LimitExceededError:
+            pass
+        manager[index].unload()
+
+    def configure():
+        logging.config.dictConfig(config)
+        logging.config.dictConfig(quiet)
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            manager.zeros(10)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        time.sleep(0.01)
+
+    actions = [("work", lambda index=index: work(index)) for index in range(8)]
+    actions.append(("configure", configure))
+    actions.append(("open", lambda: memmgr.Manager(2, capacity="64 KiB").close()))
+    threads = [threading.Thread(target=repeat, args=action) for action in actions]
+    for thread in threads:
+        thread.start()
+    if hasattr(os, "fork"):
+        repeat("fork", fork)
+    else:
+        del counts["fork"]
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+    assert all(counts.values()), counts
+    """
+    assert _run(code, str(tmp_path), str(seconds), timeout=seconds + 120) == ""

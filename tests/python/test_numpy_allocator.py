@@ -8,6 +8,7 @@ import contextvars
 import copy
 import gc
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -126,6 +127,78 @@ def test_blocks_nest(pool: memmgr.Manager) -> None:
         del theirs, another
 
 
+def test_one_object_nests_in_itself(pool: memmgr.Manager) -> None:
+    pooled = pool.numpy_allocator()
+    with pooled:
+        with pooled:
+            with pooled:
+                assert _handler() == "memmgr"
+            assert _handler() == "memmgr"
+        assert _handler() == "memmgr"
+    assert _handler() == DEFAULT
+    with pooled, pool.numpy_allocator(), pooled:
+        assert _handler() == "memmgr"
+    assert _handler() == DEFAULT
+
+
+def test_blocks_that_end_in_another_order_leave_nothing_on(pool: memmgr.Manager) -> None:
+    first, second = pool.numpy_allocator(), pool.numpy_allocator()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert _handler() == "memmgr"
+    second.__exit__(None, None, None)
+    assert _handler() == DEFAULT
+    # Nor does one that was not entered here.
+    second.__exit__(None, None, None)
+    assert _handler() == DEFAULT
+
+
+def test_one_object_in_several_threads(pool: memmgr.Manager) -> None:
+    pooled, barrier = pool.numpy_allocator(), threading.Barrier(4)
+
+    def work(_: int) -> tuple[Any, Any]:
+        before = _handler()
+        with pooled:
+            barrier.wait(timeout=60)
+            with pooled:
+                inside = _handler()
+            barrier.wait(timeout=60)
+            inside = inside if _handler() == "memmgr" else None
+        assert _handler() == before
+        return before, inside
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(work, range(4))) == [(DEFAULT, "memmgr")] * 4
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="the system has no interval timers")
+def test_signals_leave_nothing_on(pool: memmgr.Manager) -> None:
+    """Whatever a handler's exception gets between: the handler of NumPy is what it was."""
+
+    class Signal(Exception):  # noqa: N818
+        pass
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise Signal
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        while interrupted < 300:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + interrupted % 7 * 0.00003)
+                while True:
+                    with pool.numpy_allocator() as nothing, pool.numpy_allocator():
+                        del nothing
+            except Signal:
+                interrupted += 1
+                assert _handler() == DEFAULT
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
 def test_exceptions_restore_what_was_before(pool: memmgr.Manager) -> None:
     with pytest.raises(KeyError), pool.numpy_allocator():
         raise KeyError
@@ -178,6 +251,25 @@ def test_other_memory_errors_stay_what_they_are(pool: memmgr.Manager) -> None:
     with pytest.raises(MemoryError) as caught, pool.numpy_allocator():
         raise MemoryError("mine")
     assert str(caught.value) == "mine"
+
+
+def test_handled_refusal_is_not_raised_for_another_error(pool: memmgr.Manager) -> None:
+    """Not for Python's own, and not for one of NumPy's that was raised after a request that was
+    granted."""
+    with pytest.raises(MemoryError) as caught, pool.numpy_allocator():
+        with pytest.raises(MemoryError):
+            np.empty(10 * POOL_LIMIT)
+        raise MemoryError("mine")
+    assert (type(caught.value), str(caught.value)) == (MemoryError, "mine")
+    refused: list[BaseException] = []
+    with pytest.raises(MemoryError) as caught, pool.numpy_allocator():
+        try:
+            np.empty(10 * POOL_LIMIT)
+        except MemoryError as error:
+            refused.append(error)
+        np.ones(10)
+        raise refused.pop()
+    assert not isinstance(caught.value, memmgr.MemmgrError)
 
 
 def test_refusal_keeps_nothing_alive(pool: memmgr.Manager) -> None:

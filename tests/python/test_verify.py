@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -295,6 +296,62 @@ def test_progress_is_told_and_can_stop(
 
         with unchanged(large), pytest.raises(ZeroDivisionError):
             dimension.verify(checksums=True, progress=fail)
+
+
+def test_numpys_false_stops_too(manager: memmgr.Manager, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    memmgr.save(path, {"a": np.zeros(10)}, checksums=True)
+    dimension = manager.load(0, path)
+    for go_on in (None, 0, True, np.True_, np.float64(0)):
+        dimension.verify(checksums=True, progress=lambda *_, go_on=go_on: go_on)
+    for stop in (False, np.False_):
+        with pytest.raises(memmgr.CancelledError):
+            dimension.verify(checksums=True, progress=lambda *_, stop=stop: stop)
+
+
+def test_progress_function_is_gone_with_the_call(manager: memmgr.Manager, tmp_path: Path) -> None:
+    """Without the collector, and so is a view that it holds."""
+    path = tmp_path / "a.safetensors"
+    memmgr.save(path, {"a": np.zeros(10)}, checksums=True)
+    dimension = manager.load(0, path)
+
+    def check() -> None:
+        array = dimension["a"]
+        dimension.verify(checksums=True, progress=lambda *_: array.shape)
+        memmgr.save(tmp_path / "b.npy", array, progress=lambda *_: array.shape)
+
+    gc.disable()
+    try:
+        check()
+        assert manager.stats().views == 0
+        dimension.unload()
+    finally:
+        gc.enable()
+
+
+def test_call_that_runs_out_of_memory_was_not_cancelled(
+    manager: memmgr.Manager, tmp_path: Path
+) -> None:
+    """Wherever Python refuses the callback memory, between its first call and its second."""
+    testing = pytest.importorskip("_testcapi", reason="this Python has no module for its tests")
+    path = tmp_path / "a.safetensors"
+    memmgr.save(path, {"a": np.zeros(10)}, checksums=True)
+    dimension = manager.load(0, path)
+    failures = 0
+    for start in range(20):
+
+        def progress(done: int, _total: int, start: int = start) -> None:
+            testing.remove_mem_hooks()
+            if done == 0:
+                testing.set_nomemory(start, start + 1)
+
+        try:
+            dimension.verify(checksums=True, progress=progress)
+        except MemoryError:
+            failures += 1
+        finally:
+            testing.remove_mem_hooks()
+    assert failures > 0
 
 
 def test_verify_keeps_writers_out_and_waits_for_them(manager: memmgr.Manager, path: Path) -> None:

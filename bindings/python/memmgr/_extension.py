@@ -8,8 +8,12 @@ import os
 import threading
 
 try:
+    from numpy._core._exceptions import _ArrayMemoryError
     from numpy._core._multiarray_umath import _ARRAY_API  # type: ignore[import-not-found]
 except ImportError:  # NumPy 1
+    from numpy.core._exceptions import (  # type: ignore[import-not-found, no-redef]
+        _ArrayMemoryError,
+    )
     from numpy.core._multiarray_umath import _ARRAY_API  # type: ignore[no-redef]
 
 from . import _native
@@ -39,21 +43,19 @@ def note_refusal(address: int) -> None:
     _noted.refusal = _error(address)
 
 
-def refused() -> bool:
-    """Whether there is such a note."""
-    return _noted.refusal is not None
+def raise_refusal(error: BaseException) -> None:
+    """Raises what was noted, if `error` is what NumPy makes of a refusal: it knows that it got no
+    memory, and cannot know why. The note is of the last request of this thread, or there is none.
+    """
+    if _native.take_was_refused() and isinstance(error, _ArrayMemoryError):
+        # No name for it: the frame would keep the exception, which keeps the frame.
+        raise _take_refusal() from error
 
 
-def take_refusal() -> MemmgrError:
-    """What was noted last, once."""
+def _take_refusal() -> BaseException:
     refusal, _noted.refusal = _noted.refusal, None
-    assert refusal is not None
-    return refusal
-
-
-def forget_refusal() -> None:
-    """Drops a note that nobody took."""
-    _noted.refusal = None
+    # There is none if memory ran out while it was noted.
+    return MemoryError("out of memory") if refusal is None else refusal
 
 
 def _error(address: int) -> MemmgrError:

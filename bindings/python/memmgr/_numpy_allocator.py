@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from . import _native
 from ._arguments import integer
-from ._errors import InvalidArgumentError, MemmgrError
-from ._extension import forget_refusal, refused, take_refusal
+from ._errors import InvalidArgumentError
+from ._extension import raise_refusal
 from ._stats import capabilities
 
 _T = TypeVar("_T")
@@ -29,36 +29,11 @@ def new_handler(manager: int, alignment: int) -> object:
     return _native.new_numpy_handler(manager, alignment)
 
 
-class under:  # noqa: N801 - called as the function beside it
-    """NumPy's arrays in this context come from a handler; a refusal leaves as its exception.
-
-    No generator: in Python 3.12 an exception that one replaces is in a cycle with its frames, and
-    keeps their arrays until the collector comes.
-    """
-
-    def __init__(self, handler: object) -> None:
-        self._handler = handler
-
-    def __enter__(self) -> None:
-        forget_refusal()
-        self._previous = _native.set_numpy_handler(self._handler)
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        _native.set_numpy_handler(self._previous)
-        if isinstance(error, MemoryError) and _is_refusal(error):
-            raise take_refusal() from error
-
-
 def call_under(handler: object, function: Callable[..., _T], *arguments: Any) -> _T:
-    """The same for one call, and faster."""
+    """Calls a function whose arrays come from a handler; a refusal leaves as its exception. The
+    same as in a block, for one call, and faster."""
     try:
         return _native.call_under_handler(handler, function, *arguments)
     except MemoryError as error:
-        if not _is_refusal(error):
-            raise
-        raise take_refusal() from error
-
-
-def _is_refusal(error: MemoryError) -> bool:
-    # NumPy knows that it got no memory, and cannot know why.
-    return not isinstance(error, MemmgrError) and refused()
+        raise_refusal(error)
+        raise

@@ -22,7 +22,7 @@ from ._arguments import integer
 from ._call import call, struct
 from ._errors import InvalidAccessError
 from ._native import ffi, lib
-from ._numpy_allocator import call_under, new_handler, under
+from ._numpy_allocator import call_under, new_handler
 from ._stats import PoolClass, PoolStats
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Pools:
         Raises InvalidAccessError: the manager is closed. InvalidArgumentError.
         """
         call(lib.memmgr_pool_stats_get, self._handle, struct("memmgr_pool_stats"))
-        return under(self._handler(alignment))
+        return _native.Under(self._handler(alignment))
 
     def trim(self) -> int:
         """Gives every slab that holds no live block back to the system; how many bytes they were.
