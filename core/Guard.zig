@@ -109,7 +109,7 @@ pub fn markOf(guard: *const Guard, generation: u64) ?Mark {
 }
 
 /// From here on, everything that is called runs as a signal handler does.
-fn onFault(fault: os.Fault) bool {
+pub fn onFault(fault: os.Fault) bool {
     var found = newest.load(.acquire);
     while (found) |guard| : (found = guard.next) {
         const generation = guard.generationAt(fault.address) orelse continue;

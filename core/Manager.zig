@@ -1267,6 +1267,74 @@ test "R4.3 Manager: a writer waits for views, keeps readers out, and lets them i
     );
 }
 
+test "Manager: nothing that may take long is asked of the system under a dimension's lock" {
+    if (@import("os/contract.zig").emulated()) return error.SkipZigTest;
+    const Lengthy = os.simulated.Lengthy;
+    const Watcher = struct {
+        var target: *Dimension = undefined;
+        var seen: std.EnumArray(Lengthy, u32) = .initFill(0);
+        var locked: std.EnumArray(Lengthy, u32) = .initFill(0);
+
+        fn hear(call: Lengthy) void {
+            seen.getPtr(call).* += 1;
+            if (target.lock.tryLock()) return target.lock.unlock();
+            locked.getPtr(call).* += 1;
+        }
+    };
+    const bytes = try wholePage("abc");
+    defer testing.allocator.free(bytes);
+    const file: TempFile = try .create(bytes);
+    defer file.deinit();
+    const other: TempFile = try .create(bytes);
+    defer other.deinit();
+    var fixture: Fixture = try .open_(.{
+        .dimension_count = 1,
+        .capacity = 1 << 20,
+        .populate = true,
+    });
+    defer fixture.deinit();
+    const manager = fixture.manager;
+    const detail = &fixture.detail;
+    const dimension = fixture.dimension(0);
+    const Residency = @import("Residency.zig");
+    Watcher.target = dimension;
+    os.simulated.watcher = Watcher.hear;
+    defer os.simulated.watcher = null;
+    // The region gives way, and comes back after a failure.
+    try testing.expectError(error.FileAccess, fixture.load_(0, "no such file", .read));
+    const options: Generation.Options = .{ .mode = .read_write, .prefetch = .populate };
+    try manager.load(dimension, fixture.handle, file.path, options, detail);
+    try testing.expect(Watcher.seen.get(.restore) > 0);
+    const exclusive = try dimension.beginWrite(fixture.handle, 0, 0, detail);
+    exclusive.base[0] = 'A';
+    try dimension.endWrite(fixture.handle, 0, exclusive.slot, exclusive.generation, detail);
+    try dimension.flush(fixture.handle, detail);
+    try Residency.lock(dimension, fixture.handle, detail);
+    try Residency.unlock(dimension, fixture.handle, detail);
+    try Residency.evict(dimension, fixture.handle, detail);
+    _ = try Residency.of(dimension, fixture.handle, 0, null, detail);
+    _ = try @import("Warming.zig").run(dimension, fixture.handle, .{}, detail);
+    _ = try manager.memory(fixture.handle, detail);
+    _ = try dimension.memory(fixture.handle, detail);
+    {
+        os.simulated.watcher = null;
+        defer os.simulated.watcher = Watcher.hear;
+        try fixture.unload_(0, .region, .refuse);
+    }
+    try fixture.load_(0, file.path, .ram);
+    for (std.enums.values(Lengthy)) |call| {
+        errdefer std.debug.print("{t}\n", .{call});
+        try testing.expect(Watcher.seen.get(call) > 0);
+        try testing.expectEqual(0, Watcher.locked.get(call));
+    }
+    // A version that goes is the exception: its memory and its charge go in one step.
+    try fixture.reload_(0, other.path);
+    try fixture.unload_(0, .nothing, .@"defer");
+    for (std.enums.values(Lengthy)) |call| {
+        try testing.expectEqual(@as(u32, if (call == .restore) 2 else 0), Watcher.locked.get(call));
+    }
+}
+
 test "Manager: populated regions are there before a file is, and give way to it" {
     if (@import("os/contract.zig").emulated()) return error.SkipZigTest;
     const file: TempFile = try .create("abc");

@@ -437,6 +437,43 @@ test "Warming: locked pages stay when the dimension is evicted, until they are u
     try testing.expectEqual(0, (try fixture.residency()).locked);
 }
 
+test "Warming: a second lock that fails leaves what the first has locked" {
+    if (emulated()) return error.SkipZigTest;
+    const Watcher = struct {
+        var unlocks: u32 = 0;
+
+        fn hear(call: os.simulated.Lengthy) void {
+            if (call == .unlock) unlocks += 1;
+        }
+    };
+    var fixture: Fixture = undefined;
+    try fixture.init();
+    defer fixture.deinit();
+    const pages = std.mem.alignForward(u64, Fixture.size, os.pageSize());
+    os.simulated.watcher = Watcher.hear;
+    defer os.simulated.watcher = null;
+    for ([_]os.Call{ .populate, .lock }) |call| {
+        Watcher.unlocks = 0;
+        try Residency.lock(fixture.dimension, fixture.handle, &fixture.detail);
+        os.simulated.failNext(call, 5, .{});
+        const again = Residency.lock(fixture.dimension, fixture.handle, &fixture.detail);
+        const failure = if (call == .lock) error.AllocationRefused else error.FileAccess;
+        try testing.expectError(failure, again);
+        try testing.expectEqual(0, Watcher.unlocks);
+        try testing.expectEqual(pages, (try fixture.residency()).locked);
+        // It stays when the rest is evicted.
+        try Residency.evict(fixture.dimension, fixture.handle, &fixture.detail);
+        try testing.expectEqual(pages, (try fixture.residency()).use.?.resident);
+        try Residency.unlock(fixture.dimension, fixture.handle, &fixture.detail);
+        try testing.expectEqual(1, Watcher.unlocks);
+        os.simulated.failNext(call, 5, .{});
+        const first = Residency.lock(fixture.dimension, fixture.handle, &fixture.detail);
+        try testing.expectError(failure, first);
+        try testing.expectEqual(0, (try fixture.residency()).locked);
+        os.simulated.clear();
+    }
+}
+
 test "R3.5 residency is counted in the pages of a range, which must be within the file" {
     if (emulated()) return error.SkipZigTest;
     var fixture: Fixture = undefined;

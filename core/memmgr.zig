@@ -76,5 +76,6 @@ test {
     _ = @import("scan/instructions.zig");
     _ = @import("scan/kernels.zig");
     _ = @import("testing/pool.zig");
+    _ = @import("testing/states.zig");
     _ = @import("testing/stress.zig");
 }

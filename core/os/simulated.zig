@@ -7,6 +7,7 @@
 //! handler and the child of a fork may come by. Only what is told about one call is told by one
 //! thread at a time.
 
+const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("../os.zig");
 
@@ -62,6 +63,16 @@ var armed: Atomic(bool) = .init(false);
 var rules: std.EnumArray(Call, Rule) = .initFill(.{});
 var read_size_max: Atomic(usize) = .init(std.math.maxInt(usize));
 var memory_left: Atomic(u64) = .init(std.math.maxInt(u64));
+
+/// Calls that take the longer the more memory they are about.
+pub const Lengthy = enum { restore, populate, flush, lock, unlock, evict, memory_use, cached, read };
+
+/// Of unit tests: hears of each such call before it is made, on its thread. Null: nobody does.
+pub var watcher: ?*const fn (call: Lengthy) void = null;
+
+inline fn watch(call: Lengthy) void {
+    if (builtin.is_test) if (watcher) |hear| hear(call);
+}
 
 /// The dimension that the calling thread's calls are for, as a hash of its name; 0: none.
 threadlocal var subject: u64 = 0;
@@ -198,8 +209,6 @@ pub fn Backend(comptime native: type) type {
         pub const readFirstHugePage = native.readFirstHugePage;
         pub const preferHugePages = native.preferHugePages;
         pub const readAhead = native.readAhead;
-        pub const evict = native.evict;
-        pub const unlock = native.unlock;
         pub const close = native.close;
         pub const remove = native.remove;
         pub const findGaps = native.findGaps;
@@ -246,6 +255,7 @@ pub fn Backend(comptime native: type) type {
         }
 
         pub fn restore(placement: os.Placement, code: *i64) os.Error!void {
+            watch(.restore);
             try pass(.unmap, code);
             return native.restore(placement, code);
         }
@@ -276,21 +286,35 @@ pub fn Backend(comptime native: type) type {
         }
 
         pub fn populate(placement: os.Placement, for_write: bool, code: *i64) os.Error!void {
+            watch(.populate);
             try pass(.populate, code);
             return native.populate(placement, for_write, code);
         }
 
         pub fn flush(placement: os.Placement, code: *i64) os.Error!void {
+            watch(.flush);
             try pass(.flush, code);
             return native.flush(placement, code);
         }
 
         pub fn lock(placement: os.Placement, code: *i64) os.Error!void {
+            watch(.lock);
             try pass(.lock, code);
             return native.lock(placement, code);
         }
 
+        pub fn unlock(placement: os.Placement) void {
+            watch(.unlock);
+            native.unlock(placement);
+        }
+
+        pub fn evict(placement: os.Placement) void {
+            watch(.evict);
+            native.evict(placement);
+        }
+
         pub fn memoryUse(base: [*]const u8, size: usize, code: *i64) os.Error!os.Use {
+            watch(.memory_use);
             try pass(.memory_use, code);
             return native.memoryUse(base, size, code);
         }
@@ -300,6 +324,7 @@ pub fn Backend(comptime native: type) type {
             path: [:0]const u8,
             code: *i64,
         ) os.Error!u64 {
+            watch(.cached);
             try pass(.cached, code);
             return native.cached(placement, path, code);
         }
@@ -330,6 +355,7 @@ pub fn Backend(comptime native: type) type {
         }
 
         pub fn readAt(file: File, buffer: []u8, offset: u64, code: *i64) os.Error!usize {
+            watch(.read);
             try pass(.read, code);
             const size = @min(buffer.len, read_size_max.load(.monotonic));
             return native.readAt(file, buffer[0..size], offset, code);
