@@ -463,7 +463,7 @@ static memmgr_manager *contested;
 static void charge_and_uncharge(void *context)
 {
     const uint32_t index = *(const uint32_t *)context;
-    while (!atomic_load(&stop)) {
+    do { /* once at least, also on a machine that is slow to start it */
         const memmgr_status loaded =
             memmgr_dimension_load(contested, index, raw_file, NULL, &error);
         CHECK(loaded == MEMMGR_OK || loaded == MEMMGR_ERR_LIMIT_EXCEEDED);
@@ -473,7 +473,7 @@ static void charge_and_uncharge(void *context)
             CHECK(reloaded == MEMMGR_OK || reloaded == MEMMGR_ERR_LIMIT_EXCEEDED);
         }
         OK(memmgr_dimension_deallocate(contested, index, MEMMGR_ON_VIEWS_REFUSE, 0, &error));
-    }
+    } while (!atomic_load(&stop));
 }
 
 /* Threads that race for the budget's last bytes neither pass the limit nor lose a byte. */
