@@ -18,16 +18,16 @@
 
 const std = @import("std");
 const os = @import("os.zig");
-const Budget = @import("Budget.zig");
+const Budget = @import("base.zig").Budget;
 const Cache = @import("pool/Cache.zig");
 const Depot = @import("pool/Depot.zig");
-const Detail = @import("Detail.zig");
-const Lock = @import("Lock.zig");
-const Log = @import("Log.zig");
-const Shared = @import("Shared.zig");
+const Detail = @import("base.zig").Detail;
+const Lock = @import("base.zig").Lock;
+const Log = @import("base.zig").Log;
+const Shared = @import("gate.zig").Shared;
 const Spans = @import("pool/Spans.zig");
-const size_classes = @import("pool/size_classes.zig");
-const threads = @import("threads.zig");
+pub const size_classes = @import("pool/size_classes.zig");
+const threads = @import("gate.zig").threads;
 
 const Pool = @This();
 const Atomic = std.atomic.Value;
@@ -805,4 +805,11 @@ pub fn stats(pool: *Pool) Stats {
     total.blocks += total.large_blocks;
     total.bytes += total.large_bytes;
     return total;
+}
+
+test {
+    _ = Cache;
+    _ = Depot;
+    _ = Spans;
+    _ = size_classes;
 }

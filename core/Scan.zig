@@ -5,14 +5,14 @@
 //! generation, as a view does.
 
 const std = @import("std");
-const Best = @import("scan/Best.zig");
-const Detail = @import("Detail.zig");
-const Generation = @import("Generation.zig");
+pub const Best = @import("scan/Best.zig");
+const Detail = @import("base.zig").Detail;
+const Generation = @import("dimension.zig").Generation;
 const Guard = @import("Guard.zig");
-const Layers = @import("Layers.zig");
-const Progress = @import("Progress.zig");
-const dtypes = @import("dtype.zig");
-const instructions = @import("scan/instructions.zig");
+const Layers = @import("formats.zig").Layers;
+const Progress = @import("base.zig").Progress;
+const dtypes = @import("formats.zig").dtype;
+pub const instructions = @import("scan/instructions.zig");
 
 const Scan = @This();
 const Error = Detail.Error;
@@ -145,7 +145,7 @@ fn offerBlock(
 }
 
 test "Scan: it is asked between its chunks whether it is to end, and ends within one" {
-    const interrupt = @import("interrupt.zig");
+    const interrupt = @import("base.zig").interrupt;
     const Asker = struct {
         var asked: u32 = 0;
         var ends_at: u32 = 0;
@@ -207,4 +207,10 @@ test "Scan: it is asked between its chunks whether it is to end, and ends within
     try std.testing.expectError(error.Cancelled, run(&generation, &guard, options, &detail));
     try std.testing.expectEqual(3, Asker.asked);
     try std.testing.expectEqual(2 * chunk_size, Asker.done);
+}
+
+test {
+    _ = Best;
+    _ = instructions;
+    _ = @import("scan/kernels.zig");
 }

@@ -7,14 +7,14 @@
 //! `header_size_max`, and for the table at most three times as much again.
 
 const std = @import("std");
-const Checksum = @import("Checksum.zig");
-const Detail = @import("Detail.zig");
-const dtypes = @import("dtype.zig");
-const Layers = @import("Layers.zig");
-const npy = @import("formats/npy.zig");
-const npy_writer = @import("formats/npy_writer.zig");
-const safetensors = @import("formats/safetensors.zig");
-const safetensors_writer = @import("formats/safetensors_writer.zig");
+pub const Checksum = @import("formats/Checksum.zig");
+const Detail = @import("base.zig").Detail;
+pub const dtype = @import("formats/dtype.zig");
+pub const Layers = @import("formats/Layers.zig");
+pub const npy = @import("formats/npy.zig");
+pub const npy_writer = @import("formats/npy_writer.zig");
+pub const safetensors = @import("formats/safetensors.zig");
+pub const safetensors_writer = @import("formats/safetensors_writer.zig");
 
 const Allocator = std.mem.Allocator;
 
@@ -149,8 +149,8 @@ fn detect(source: Source, detail: *Detail) Detail.Error!Format {
 const testing = std.testing;
 
 test {
-    _ = dtypes;
-    _ = Detail;
+    _ = Checksum;
+    _ = dtype;
     _ = Layers;
     _ = npy;
     _ = npy_writer;
@@ -281,7 +281,7 @@ fn expectTrue(layers: *const Layers, size: u64) !void {
         end = layer.offset + layer.length;
         try testing.expect(layer.name.len >= 1 and layer.name.len <= Layers.name_size_max);
         try testing.expect(layer.shape.len <= Layers.rank_max);
-        const unit: u64 = if (layer.dtype == .@"opaque") 8 else dtypes.bits(layer.dtype);
+        const unit: u64 = if (layer.dtype == .@"opaque") 8 else dtype.bits(layer.dtype);
         try testing.expectEqual(layer.length * 8, Layers.product(unit, layer.shape));
     }
     try testing.expectEqual(null, layers.find(""));

@@ -22,10 +22,14 @@ const native = switch (builtin.os.tag) {
 };
 
 comptime {
-    @import("target.zig").check();
+    @import("os/target.zig").check();
 }
 
+pub const contract = @import("os/contract.zig");
 pub const simulated = @import("os/simulated.zig");
+pub const target = @import("os/target.zig");
+/// For tests.
+pub const TempFile = @import("os/TempFile.zig");
 const backend = simulated.Backend(native);
 
 /// The system refused; its code is in the `code` argument.

@@ -3,10 +3,10 @@
 //! Every shim is a pair: the exported function makes a `Call` and ends it with the result of a
 //! private function, which returns core's closed error set.
 
-const Detail = @import("../Detail.zig");
-const Dimension = @import("../Dimension.zig");
-const Manager = @import("../Manager.zig");
-const Managers = @import("../Managers.zig");
+const Detail = @import("../base.zig").Detail;
+const Dimension = @import("../dimension.zig").Dimension;
+const Manager = @import("../manager.zig").Manager;
+const Managers = @import("../manager.zig").Managers;
 const os = @import("../os.zig");
 const error_text = @import("error_text.zig");
 const sized = @import("sized.zig");

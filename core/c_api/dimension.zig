@@ -2,11 +2,11 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Dimension = @import("../Dimension.zig");
-const Generation = @import("../Generation.zig");
-const Layers = @import("../Layers.zig");
-const Residency = @import("../Residency.zig");
-const dtypes = @import("../dtype.zig");
+const Dimension = @import("../dimension.zig").Dimension;
+const Generation = @import("../dimension.zig").Generation;
+const Layers = @import("../formats.zig").Layers;
+const Residency = @import("../dimension.zig").Residency;
+const dtypes = @import("../formats.zig").dtype;
 const formats = @import("../formats.zig");
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");

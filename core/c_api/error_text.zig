@@ -7,8 +7,8 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const escape = @import("../escape.zig");
+const Detail = @import("../base.zig").Detail;
+const escape = @import("../base.zig").escape;
 const sized = @import("sized.zig");
 const types = @import("types.zig");
 

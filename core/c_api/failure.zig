@@ -2,7 +2,7 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Dimension = @import("../Dimension.zig");
+const Dimension = @import("../dimension.zig").Dimension;
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");
 const types = @import("types.zig");

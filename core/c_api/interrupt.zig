@@ -2,10 +2,10 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Lock = @import("../Lock.zig");
+const Lock = @import("../base.zig").Lock;
 const Call = @import("Call.zig");
-const fork = @import("../fork.zig");
-const interrupt = @import("../interrupt.zig");
+const fork = @import("../base.zig").fork;
+const interrupt = @import("../base.zig").interrupt;
 const types = @import("types.zig");
 
 const Atomic = std.atomic.Value;

@@ -2,12 +2,12 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Lock = @import("../Lock.zig");
-const Log = @import("../Log.zig");
-const Managers = @import("../Managers.zig");
+const Lock = @import("../base.zig").Lock;
+const Log = @import("../base.zig").Log;
+const Managers = @import("../manager.zig").Managers;
 const Call = @import("Call.zig");
-const escape = @import("../escape.zig");
-const fork = @import("../fork.zig");
+const escape = @import("../base.zig").escape;
+const fork = @import("../base.zig").fork;
 const types = @import("types.zig");
 const writeNumber = @import("error_text.zig").writeNumber;
 

@@ -1,8 +1,9 @@
 //! Shims of the header's banner "Manager".
 
 const std = @import("std");
-const Dimension = @import("../Dimension.zig");
-const Manager = @import("../Manager.zig");
+const Dimension = @import("../dimension.zig").Dimension;
+const Manager = @import("../manager.zig").Manager;
+const Managers = @import("../manager.zig").Managers;
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");
 const types = @import("types.zig");
@@ -64,7 +65,7 @@ fn open(
         core.spec = specAt;
         core.spec_context = &specs;
     }
-    const manager = try Manager.open(core, &call.detail);
+    const manager = try Managers.open(core, &call.detail);
     out.* = @ptrFromInt(manager.handle.load(.monotonic));
 }
 

@@ -6,7 +6,7 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Managers = @import("../Managers.zig");
+const Managers = @import("../manager.zig").Managers;
 const Pool = @import("../Pool.zig");
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");

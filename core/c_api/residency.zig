@@ -1,7 +1,7 @@
 //! Shims of the header's banner "Residency".
 
-const Residency = @import("../Residency.zig");
-const Warming = @import("../Warming.zig");
+const Residency = @import("../dimension.zig").Residency;
+const Warming = @import("../dimension.zig").Warming;
 const Call = @import("Call.zig");
 const save = @import("save.zig");
 const sized = @import("sized.zig");

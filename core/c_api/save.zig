@@ -2,10 +2,10 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Layers = @import("../Layers.zig");
-const Progress = @import("../Progress.zig");
-const Saver = @import("../Saver.zig");
-const dtypes = @import("../dtype.zig");
+const Layers = @import("../formats.zig").Layers;
+const Progress = @import("../base.zig").Progress;
+const Saver = @import("../files.zig").Saver;
+const dtypes = @import("../formats.zig").dtype;
 const formats = @import("../formats.zig");
 const Call = @import("Call.zig");
 const sized = @import("sized.zig");

@@ -1,7 +1,7 @@
 //! Shims of the header's banner "Scan".
 
 const std = @import("std");
-const Residency = @import("../Residency.zig");
+const Residency = @import("../dimension.zig").Residency;
 const Scan = @import("../Scan.zig");
 const Call = @import("Call.zig");
 const save = @import("save.zig");

@@ -6,7 +6,7 @@
 //! `struct_size` bytes of an output are written.
 
 const std = @import("std");
-const Detail = @import("../Detail.zig");
+const Detail = @import("../base.zig").Detail;
 const types = @import("types.zig");
 
 /// Sizes in the first release, which never change.

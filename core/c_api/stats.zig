@@ -1,10 +1,10 @@
 //! Shims of the header's banner "Stats".
 
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const Dimension = @import("../Dimension.zig");
-const Dump = @import("../Dump.zig");
-const Gate = @import("../Gate.zig");
+const Detail = @import("../base.zig").Detail;
+const Dimension = @import("../dimension.zig").Dimension;
+const Dump = @import("../manager.zig").Dump;
+const Gate = @import("../gate.zig").Gate;
 const Call = @import("Call.zig");
 const capabilities = @import("capabilities.zig");
 const sized = @import("sized.zig");

@@ -1,6 +1,7 @@
-//! Core's errors as statuses of the header. A new error does not compile until it has one.
+//! Shims of the header's banners "Status" and "Error": core's errors as statuses of the header. A new
+//! error does not compile until it has one.
 
-const Detail = @import("../Detail.zig");
+const Detail = @import("../base.zig").Detail;
 const types = @import("types.zig");
 
 pub fn of(err: Detail.Error) types.Status {

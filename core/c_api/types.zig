@@ -6,14 +6,14 @@
 //! caller may fill with any bits is an integer here; only what core already knows is an enum.
 
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const Dimension = @import("../Dimension.zig");
-const Generation = @import("../Generation.zig");
-const Layers = @import("../Layers.zig");
+const Detail = @import("../base.zig").Detail;
+const Dimension = @import("../dimension.zig").Dimension;
+const Generation = @import("../dimension.zig").Generation;
+const Layers = @import("../formats.zig").Layers;
 const Scan = @import("../Scan.zig");
-const Changes = @import("../Verification.zig").Changes;
-const Stop = @import("../Warming.zig").Stop;
-const dtype = @import("../dtype.zig");
+const Changes = @import("../files.zig").Verification.Changes;
+const Stop = @import("../dimension.zig").Warming.Stop;
+const dtype = @import("../formats.zig").dtype;
 const formats = @import("../formats.zig");
 
 pub const version_major = 0;

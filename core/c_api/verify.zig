@@ -1,7 +1,7 @@
 //! Shims of the header's banner "Verify".
 
 const std = @import("std");
-const Verification = @import("../Verification.zig");
+const Verification = @import("../files.zig").Verification;
 const Call = @import("Call.zig");
 const save = @import("save.zig");
 const sized = @import("sized.zig");

@@ -7,10 +7,10 @@
 //! after the data are ignored, as NumPy does.
 
 const std = @import("std");
-const Detail = @import("../Detail.zig");
-const dtypes = @import("../dtype.zig");
+const Detail = @import("../base.zig").Detail;
+const dtypes = @import("dtype.zig");
 const formats = @import("../formats.zig");
-const Layers = @import("../Layers.zig");
+const Layers = @import("Layers.zig");
 
 const Allocator = std.mem.Allocator;
 

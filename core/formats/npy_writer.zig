@@ -2,11 +2,11 @@
 //! a multiple of 64.
 
 const std = @import("std");
-const dtypes = @import("../dtype.zig");
+const dtypes = @import("dtype.zig");
 const formats = @import("../formats.zig");
 const npy = @import("npy.zig");
-const Detail = @import("../Detail.zig");
-const Layers = @import("../Layers.zig");
+const Detail = @import("../base.zig").Detail;
+const Layers = @import("Layers.zig");
 
 pub const data_alignment = 64;
 

@@ -7,10 +7,10 @@
 //! ever nested deeper than the format.
 
 const std = @import("std");
-const Detail = @import("../Detail.zig");
-const dtypes = @import("../dtype.zig");
+const Detail = @import("../base.zig").Detail;
+const dtypes = @import("dtype.zig");
 const formats = @import("../formats.zig");
-const Layers = @import("../Layers.zig");
+const Layers = @import("Layers.zig");
 
 const Allocator = std.mem.Allocator;
 const Scanner = std.json.Scanner;

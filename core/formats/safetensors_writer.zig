@@ -2,12 +2,12 @@
 //! from another file, and checksums.
 
 const std = @import("std");
-const dtypes = @import("../dtype.zig");
+const dtypes = @import("dtype.zig");
 const formats = @import("../formats.zig");
 const safetensors = @import("safetensors.zig");
-const Checksum = @import("../Checksum.zig");
-const Detail = @import("../Detail.zig");
-const Layers = @import("../Layers.zig");
+const Checksum = @import("Checksum.zig");
+const Detail = @import("../base.zig").Detail;
+const Layers = @import("Layers.zig");
 
 const Writer = std.Io.Writer;
 

@@ -4,8 +4,7 @@
 const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("../os.zig");
-const TempFile = @import("../testing/TempFile.zig");
-const thread_table = @import("../threads.zig");
+const TempFile = @import("TempFile.zig");
 
 const testing = std.testing;
 
@@ -723,7 +722,10 @@ fn attempt(call: os.Call, room: Room, file: os.File, path: [*:0]const u8, code: 
             }
         },
         .sync_folder => try os.syncFolder(std.mem.span(path), code),
-        .barrier => try thread_table.barrier(code),
+        .barrier => {
+            const threads = [_]std.atomic.Value(u64){.init(os.threadId())};
+            try os.processBarrier(&threads, code);
+        },
     }
 }
 

@@ -1009,7 +1009,7 @@ comptime {
 }
 
 const contract = @import("contract.zig");
-const TempFile = @import("../testing/TempFile.zig");
+const TempFile = @import("TempFile.zig");
 const testing = std.testing;
 
 test {

@@ -726,7 +726,7 @@ fn callForkHook(stage: os.ForkStage) void {
 }
 
 const contract = @import("contract.zig");
-const TempFile = @import("../testing/TempFile.zig");
+const TempFile = @import("TempFile.zig");
 
 test "devices and pipes open at once and are known as what they are" {
     const mkfifo = @extern(

@@ -1243,7 +1243,7 @@ fn blockBefore(memory: [*]u8) *[*]u8 {
 // Tests -----------------------------------------------------------------------------------------
 
 const testing = std.testing;
-const TempFile = @import("../testing/TempFile.zig");
+const TempFile = @import("TempFile.zig");
 
 /// Two slots of plain reservations, which systems with placeholders can have as well.
 const ReservedRoom = struct {

@@ -17,11 +17,11 @@
 const std = @import("std");
 const os = @import("../os.zig");
 const Depot = @import("Depot.zig");
-const Detail = @import("../Detail.zig");
+const Detail = @import("../base.zig").Detail;
 const Magazines = @import("Magazines.zig");
 const Spans = @import("Spans.zig");
 const size_classes = @import("size_classes.zig");
-const threads = @import("../threads.zig");
+const threads = @import("../gate.zig").threads;
 
 const Cache = @This();
 const Atomic = std.atomic.Value;

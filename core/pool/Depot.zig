@@ -6,8 +6,8 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const Lock = @import("../Lock.zig");
+const Detail = @import("../base.zig").Detail;
+const Lock = @import("../base.zig").Lock;
 const Magazines = @import("Magazines.zig");
 const Spans = @import("Spans.zig");
 const size_classes = @import("size_classes.zig");

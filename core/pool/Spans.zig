@@ -15,8 +15,8 @@
 const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("../os.zig");
-const Budget = @import("../Budget.zig");
-const Detail = @import("../Detail.zig");
+const Budget = @import("../base.zig").Budget;
+const Detail = @import("../base.zig").Detail;
 const Magazines = @import("Magazines.zig");
 const size_classes = @import("size_classes.zig");
 

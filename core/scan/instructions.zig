@@ -7,7 +7,7 @@
 const builtin = @import("builtin");
 const root = @import("root");
 const std = @import("std");
-const dtypes = @import("../dtype.zig");
+const dtypes = @import("../formats.zig").dtype;
 const kernels = @import("kernels.zig");
 
 pub const Kernel = kernels.Kernel;

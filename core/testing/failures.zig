@@ -11,8 +11,8 @@
 const builtin = @import("builtin");
 const std = @import("std");
 const os = @import("../os.zig");
-const Managers = @import("../Managers.zig");
-const TempFile = @import("TempFile.zig");
+const Managers = @import("../manager/Managers.zig");
+const TempFile = @import("../os/TempFile.zig");
 const libmemmgr = @import("../libmemmgr.zig");
 
 const types = libmemmgr.types;

@@ -7,14 +7,14 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const Log = @import("../Log.zig");
-const Manager = @import("../Manager.zig");
-const Managers = @import("../Managers.zig");
+const Detail = @import("../base/Detail.zig");
+const Log = @import("../base/Log.zig");
+const Manager = @import("../manager/Manager.zig");
+const Managers = @import("../manager/Managers.zig");
 const Cache = @import("../pool/Cache.zig");
 const Pool = @import("../Pool.zig");
 const Spans = @import("../pool/Spans.zig");
-const TempFile = @import("TempFile.zig");
+const TempFile = @import("../os/TempFile.zig");
 const size_classes = @import("../pool/size_classes.zig");
 
 const Atomic = std.atomic.Value;
@@ -35,7 +35,7 @@ const Fixture = struct {
         given.dimension_count = 1;
         given.capacity = capacity;
         var detail: Detail = .{};
-        const manager = try Manager.open(given, &detail);
+        const manager = try Managers.open(given, &detail);
         return .{ .manager = manager, .handle = manager.handle.load(.monotonic) };
     }
 
@@ -576,7 +576,7 @@ test "R9.4 pool: every block and every slab is a record, written before the call
 }
 
 test "pool: a dump shows the pools that have slabs" {
-    const Dump = @import("../Dump.zig");
+    const Dump = @import("../manager/Dump.zig");
     var fixture: Fixture = try .open(.{});
     defer fixture.close();
     const block = try fixture.alloc(100);
@@ -592,7 +592,7 @@ test "pool: a limit that the tables cannot address is refused at open, with the 
     var detail: Detail = .{};
     for ([_]u64{ Pool.limit_max + 1, std.math.maxInt(u64) }) |limit| {
         const options: Manager.Options = .{ .dimension_count = 1, .pool_limit = limit };
-        try testing.expectError(error.InvalidArgument, Manager.open(options, &detail));
+        try testing.expectError(error.InvalidArgument, Managers.open(options, &detail));
         try testing.expectEqual(limit, detail.requested);
         try testing.expectEqual(32 << 30, detail.limit);
     }

@@ -9,17 +9,18 @@
 
 const std = @import("std");
 const os = @import("../os.zig");
-const Detail = @import("../Detail.zig");
-const Dimension = @import("../Dimension.zig");
-const Gate = @import("../Gate.zig");
-const Generation = @import("../Generation.zig");
+const Detail = @import("../base/Detail.zig");
+const Dimension = @import("../dimension/Dimension.zig");
+const Gate = @import("../gate/Gate.zig");
+const Generation = @import("../dimension/Generation.zig");
 const Guard = @import("../Guard.zig");
-const Manager = @import("../Manager.zig");
-const Residency = @import("../Residency.zig");
-const TempFile = @import("TempFile.zig");
-const Warming = @import("../Warming.zig");
-const interrupt = @import("../interrupt.zig");
-const legal = @import("../legal.zig");
+const Manager = @import("../manager/Manager.zig");
+const Managers = @import("../manager.zig").Managers;
+const Residency = @import("../dimension/Residency.zig");
+const TempFile = @import("../os/TempFile.zig");
+const Warming = @import("../dimension/Warming.zig");
+const interrupt = @import("../base/interrupt.zig");
+const legal = @import("../dimension/legal.zig");
 
 const testing = std.testing;
 
@@ -142,7 +143,7 @@ const Driver = struct {
         os.simulated.clear();
         var detail: Detail = .{};
         const flags = driver.choose(8);
-        driver.manager = try Manager.open(.{
+        driver.manager = try Managers.open(.{
             .dimension_count = dimension_count,
             .capacity = 2 * os.pageSize(),
             .limit = (2 * dimension_count + flags % 2) * os.pageSize() + 65536,

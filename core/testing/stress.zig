@@ -8,14 +8,15 @@
 const std = @import("std");
 const builtin = @import("builtin");
 const os = @import("../os.zig");
-const Deadline = @import("../Deadline.zig");
-const Detail = @import("../Detail.zig");
-const Counters = @import("../Counters.zig");
-const Dimension = @import("../Dimension.zig");
-const Gate = @import("../Gate.zig");
-const Generation = @import("../Generation.zig");
-const Manager = @import("../Manager.zig");
-const TempFile = @import("TempFile.zig");
+const Deadline = @import("../base/Deadline.zig");
+const Detail = @import("../base/Detail.zig");
+const Counters = @import("../gate/Counters.zig");
+const Dimension = @import("../dimension/Dimension.zig");
+const Gate = @import("../gate/Gate.zig");
+const Generation = @import("../dimension/Generation.zig");
+const Manager = @import("../manager/Manager.zig");
+const Managers = @import("../manager.zig").Managers;
+const TempFile = @import("../os/TempFile.zig");
 
 const Atomic = std.atomic.Value;
 const testing = std.testing;
@@ -43,7 +44,7 @@ const Arena = struct {
 
     fn open(options: Manager.Options) !Arena {
         var detail: Detail = .{};
-        const manager = try Manager.open(options, &detail);
+        const manager = try Managers.open(options, &detail);
         return .{ .manager = manager, .handle = manager.handle.load(.monotonic) };
     }
 
@@ -332,7 +333,6 @@ test "stress: managers that open and close under readers of stale handles stay a
         var wrong: Atomic(u32) = .init(0);
 
         fn read() void {
-            const Managers = @import("../Managers.zig");
             while (!stop.load(.monotonic)) {
                 const seen = handle.load(.acquire);
                 const manager = Managers.find(seen) orelse continue;

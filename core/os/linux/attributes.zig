@@ -70,7 +70,7 @@ pub fn copyNotes(from: [*:0]const u8, to: File) void {
 }
 
 const testing = std.testing;
-const TempFile = @import("../../testing/TempFile.zig");
+const TempFile = @import("../TempFile.zig");
 
 /// A list as the kernel takes it: version 2, then entries of tag, rights and number.
 const List = struct {

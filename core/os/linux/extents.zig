@@ -91,7 +91,7 @@ pub fn canUnshare(file: File) bool {
 }
 
 const testing = std.testing;
-const TempFile = @import("../../testing/TempFile.zig");
+const TempFile = @import("../TempFile.zig");
 
 test "holes are told, and blocks that were taken are none" {
     const size = 8 << 20;
