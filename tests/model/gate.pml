@@ -141,6 +141,10 @@ byte activity;
 byte number[2];         /* of the generation that has the slot; 0: the slot is free */
 byte last_number = 1;
 bool retiring[2];
+/* A barrier was issued since readers were let in last: the sums are exact. */
+bool settled[2];
+/* Somebody who does not wait has unloaded what is being loaded. */
+bool unwanted;
 bool writing[2];
 byte readers_waiting, sleepers;
 /* Set without the lock: a leaver asks for a sweep that it could not make. */
@@ -155,9 +159,14 @@ bool sweep_wanted;
 byte changed[READERS + RARE];
 byte drained[RARE];
 
+#ifdef VIEW_FIRST
+/* The reader has a view from before the unload, keeps it until that has looked, and is let in
+ * meanwhile. */
+bool inside, looked;
+#endif
 /* Of the model, not of the code: processes that have not ended, and what must never be true. */
 byte running;
-hidden byte torn_read, wrong_unmap, left_over, unbalanced;
+hidden byte torn_read, wrong_unmap, left_over, unbalanced, kept_out;
 #ifdef CROSS
 bool ended, mailed;
 #endif
@@ -309,6 +318,49 @@ inline sum(slot) {
     k = 0
 }
 
+/* Each thread meets the barrier at a moment of its own. */
+inline barrier() {
+#ifdef NO_BARRIER
+    skip
+#else
+    do
+    :: k < READERS -> d_step {
+        flush(k);
+#ifdef WEAK
+        glanced[k] = 0;
+#endif
+        k++
+    }
+    :: else -> break
+    od;
+    k = 0
+#endif
+}
+
+/* Dimension.settle: with BARRIER_REFUSED the system may refuse it, and does not say so to who does
+ * not ask. */
+inline settle() {
+    if
+#ifdef BARRIER_REFUSED
+    :: denied = true
+#endif
+    :: true ->
+        barrier();
+        d_step {
+            settled[0] = settled[0] || STATE(word) != OPEN || SLOT(word) != 0;
+            settled[1] = settled[1] || STATE(word) != OPEN || SLOT(word) != 1
+        }
+    fi
+}
+
+/* Dimension.admit */
+#ifdef SETTLED_KEPT
+#define ADMIT(slot, generation) word = WORD(generation, slot, OPEN)
+#else
+#define ADMIT(slot, generation) \
+    d_step { settled[slot] = false; word = WORD(generation, slot, OPEN) }
+#endif
+
 inline unmap(slot) {
     d_step {
         /* A second time, or under a writer. */
@@ -330,20 +382,38 @@ inline unmap(slot) {
         :: else
         fi;
         number[slot] = 0;
-        retiring[slot] = false
+        retiring[slot] = false;
+        settled[slot] = false
     }
 }
 
+#ifdef SWEEP_UNSETTLED
+#define SUMMABLE(slot) true
+#else
+#define SUMMABLE(slot) settled[slot]
+#endif
 #define SWEEPABLE(slot) (retiring[slot] && !writing[slot])
 
 inline sweep() {
     d_step { s = (SWEEPABLE(0) -> 0 : (SWEEPABLE(1) -> 1 : 2)) };
     do
     :: s < 2 ->
-        sum(s);
+#ifndef SWEEP_UNSETTLED
         if
-        :: total == 0 -> unmap(s)
-        :: else -> total = 0
+        :: !settled[s] -> settle(); denied = false
+        :: else
+        fi;
+#endif
+        if
+#ifndef SWEEP_UNSETTLED
+        :: !settled[s]
+#endif
+        :: SUMMABLE(s) ->
+            sum(s);
+            if
+            :: total == 0 -> unmap(s)
+            :: else -> total = 0
+            fi
         fi;
         d_step { s = (s == 0 && SWEEPABLE(1) -> 1 : 2) }
     :: else -> break
@@ -448,9 +518,15 @@ inline refused(slot) {
 
 #define LOCK d_step { !lock -> lock = true; flush(me) }
 
+#ifdef VIEW_FIRST
+#define MAY_LEAVE(count) (count > 0 && looked)
+#else
+#define MAY_LEAVE(count) (count > 0)
+#endif
+
 proctype Reader(byte me) {
     byte todo = ACQUIRES, count, held[DEPTH], seen, view, row, value, flag, total, k, s;
-    bool waits, late;
+    bool waits, late, denied;
 #ifdef PAYLOAD_BEFORE_RECHECK
     bool torn;
 #endif
@@ -487,6 +563,9 @@ enter:
                 d_step { torn_read = torn; assert(!torn_read) };
 #endif
                 d_step { held[count] = seen; count++ };
+#ifdef VIEW_FIRST
+                inside = true;
+#endif
                 goto entered
             :: else -> refused(SLOT(seen))
             fi
@@ -494,6 +573,9 @@ enter:
         fi;
         /* Refused: again, or wait for the writer, or give up. */
         seen = word;
+#ifdef VIEW_FIRST
+        d_step { kept_out = (count > 0 && STATE(seen) == BLOCKED); assert(!kept_out) };
+#endif
 #ifdef READER_SEQUENCE_LATE
         if
         :: waits -> changed[me] = FRESH
@@ -548,7 +630,7 @@ entered:
         fi
 #endif
 
-    :: count > 0 ->
+    :: MAY_LEAVE(count) ->
         /* The youngest view or the oldest. */
         d_step { count--; view = held[count]; held[count] = 0 };
 #if DEPTH > 1
@@ -605,25 +687,6 @@ entered:
 
 /* ---- The rare side ------------------------------------------------------------------------ */
 
-/* Each thread meets the barrier at a moment of its own. */
-inline barrier() {
-#ifdef NO_BARRIER
-    skip
-#else
-    do
-    :: k < READERS -> d_step {
-        flush(k);
-#ifdef WEAK
-        glanced[k] = 0;
-#endif
-        k++
-    }
-    :: else -> break
-    od;
-    k = 0
-#endif
-}
-
 #define RARE_LOCK d_step { !lock -> lock = true }
 
 /* Dimension.sleep: under the lock, which is free meanwhile; late: the deadline has passed. */
@@ -653,7 +716,7 @@ inline begin_draining(state) {
     draining[slot] = WAKE;
 #endif
 #ifndef BARRIER_TOO_EARLY
-    barrier()
+    settle()
 #endif
 }
 
@@ -669,12 +732,14 @@ inline drain_slot() {
 #ifndef RARE_SEQUENCE_LATE
         drained[me] = FRESH;
 #endif
+#ifndef DRAIN_WHAT_IS_TAKEN
         if
         :: retiring[slot] || number[slot] == 0 ->
             d_step { taken = true; activity = IDLE; announce() };
             break
         :: else
         fi;
+#endif
         sum(slot);
         if
         :: total == 0 && !writing[slot] -> alone = true; break
@@ -704,13 +769,24 @@ inline drain_slot() {
 /* With the gate as it was before begin_draining. */
 inline reopen() {
     draining[slot] = 0;
-    word = WORD(GENERATION(word), slot, (writing[slot] -> BLOCKED : OPEN));
+    if
+    :: writing[slot] -> word = WORD(GENERATION(word), slot, BLOCKED)
+    :: else -> ADMIT(slot, GENERATION(word))
+    fi;
     end_activity()
+}
+
+/* What follows begin_draining: nothing, with all as before, if the system refuses the barrier. */
+inline drain_if_granted() {
+    if
+    :: denied -> denied = false; taken = true; reopen()
+    :: else -> drain_slot()
+    fi
 }
 
 proctype Writer(byte me) {
     byte rounds = WRITES, slot, total, k, s;
-    bool alone, taken, late;
+    bool alone, taken, late, denied;
 
     do
     :: rounds > 0 ->
@@ -730,7 +806,7 @@ proctype Writer(byte me) {
         if
         :: !taken ->
             begin_draining(BLOCKED);
-            drain_slot()
+            drain_if_granted()
         :: else
         fi;
         if
@@ -744,14 +820,17 @@ proctype Writer(byte me) {
                 fi
             };
             unlock();
-            READ(WORD(number[slot], slot, BLOCKED));
+            d_step {
+                torn_read = payload[slot] == NOTHING || payload[slot] != number[slot];
+                assert(!torn_read)
+            };
             payload[slot] = BEING_WRITTEN;
             d_step { assert(payload[slot] == BEING_WRITTEN); payload[slot] = number[slot] };
             /* endWrite */
             d_step { !lock -> lock = true; writing[slot] = false };
             if
             :: STATE(word) == BLOCKED && SLOT(word) == slot && activity == IDLE ->
-                word = WORD(GENERATION(word), slot, OPEN)
+                ADMIT(slot, GENERATION(word))
             :: else
             fi;
             d_step { BUMP_DRAINED; WAKE_DRAINED };
@@ -774,6 +853,12 @@ proctype Writer(byte me) {
 #define UNLOADING_STATE UNLOADING
 #endif
 
+#ifdef UNWANTED_IGNORED
+#define WANTED true
+#else
+#define WANTED (STATE(word) != CLOSED && !unwanted)
+#endif
+
 /* Dimension.load and reload: what they have in common, under the lock with the activity idle. */
 inline claim() {
     sweep();
@@ -788,60 +873,115 @@ inline claim() {
         };
         unlocked();
         payload[slot] = number[slot];
-        d_step { !lock -> lock = true; activity = IDLE }
+        RARE_LOCK;
+        /* completeLoad */
+        if
+#ifndef UNWANTED_IGNORED
+        :: STATE(word) == CLOSED || unwanted ->
+            retire(slot);
+            sweep();
+            slot = 2
+#endif
+        :: WANTED -> ADMIT(slot, number[slot])
+        fi;
+        unwanted = false
     :: else
     fi
 }
 
 proctype Unloader(byte me) {
     byte slot, total, k, s;
-    bool alone, taken, late;
+#if UNLOAD == UNLOAD_DEFER
+    byte before, flags;
+#endif
+    bool alone, taken, late, denied;
 
+#ifdef VIEW_FIRST
+    inside;
+#endif
     RARE_LOCK;
+#if UNLOAD == UNLOAD_DEFER
+    /* Whatever others do with it; what is being loaded is not wanted any more. */
+    slot = SLOT(word);
+    if
+    :: STATE(word) <= BLOCKED || (STATE(word) == UNLOADING && !retiring[slot]) ->
+        /* retireAtOnce */
+        d_step {
+            before = word;
+            flags = draining[slot];
+            word = WORD(GENERATION(word), slot, UNLOADING);
+            draining[slot] = WAKE | RETIRE
+        };
+        settle();
+        if
+        :: denied && !settled[slot] ->
+            draining[slot] = flags;
+            if
+            :: STATE(before) == OPEN -> ADMIT(slot, GENERATION(word))
+            :: else -> word = before
+            fi
+        :: else ->
+            retire(slot);
+            unwanted = (activity == LOADING);
+            sweep();
+            d_step { announce() }
+        fi;
+        denied = false
+    :: else -> unwanted = (STATE(word) != CLOSED && activity == LOADING)
+    fi;
+#else
     do
     :: STATE(word) > BLOCKED || late -> taken = true; break
     :: STATE(word) <= BLOCKED && !late ->
+        slot = SLOT(word);
         if
-        :: activity == IDLE -> break
-#if UNLOAD == UNLOAD_DEFER
-        :: activity == WAITING -> break
-        :: activity == LOADING -> SLEEP(NEVER)
-#elif UNLOAD == UNLOAD_REFUSE
-        :: activity == WAITING -> taken = true; break
-        :: activity == LOADING -> SLEEP(NEVER)
+#if UNLOAD == UNLOAD_REFUSE
+        :: activity == IDLE ->
+#ifdef REFUSE_WITHOUT_LOOK
+            break
 #else
-        :: activity != IDLE -> SLEEP(RARE_TIMEOUT)
+            /* A look that keeps nobody out, more than one until a moment has passed. */
+            sum(slot);
+            if
+            :: total == 0 && !writing[slot] -> break
+            :: total != 0 || writing[slot] -> taken = true; break
+            :: total != 0 || writing[slot] -> total = 0; unlock(); RARE_LOCK
+            fi
 #endif
+        :: activity == WAITING || activity == CLOSING -> taken = true; break
+#else
+        :: activity == IDLE -> break
+        :: activity == WAITING || activity == CLOSING -> SLEEP(RARE_TIMEOUT)
+#endif
+        :: activity == LOADING -> SLEEP(RARE_TIMEOUT)
         fi
     od;
+    total = 0;
     if
     :: !taken ->
-        slot = SLOT(word);
-#if UNLOAD == UNLOAD_DEFER
-        word = WORD(GENERATION(word), slot, UNLOADING);
-        retire(slot);
-        barrier();
-        sweep();
-        d_step { announce() }
-#else
         begin_draining(UNLOADING_STATE);
-        drain_slot();
+        drain_if_granted();
         if
         :: alone ->
+            end_activity();
             word = WORD(GENERATION(word), slot, UNLOADING);
             retire(slot);
 #ifndef RETIRE_WITHOUT_BARRIER
-            barrier();
+            settle();
+            denied = false;
 #endif
             sweep();
-            end_activity()
+            d_step { announce() }
         :: !alone && !taken -> reopen()
         :: taken
         fi
-#endif
     :: else
     fi;
+#endif
     unlock();
+#ifdef VIEW_FIRST
+    looked = true;
+#endif
 #ifdef LOAD_AGAIN
     RARE_LOCK;
     do
@@ -851,12 +991,7 @@ proctype Unloader(byte me) {
         if
         :: activity == IDLE ->
             claim();
-            if
-            :: slot < 2 ->
-                word = WORD(number[slot], slot, OPEN);
-                d_step { announce() }
-            :: else
-            fi;
+            end_activity();
             break
         :: else -> SLEEP(NEVER)
         fi
@@ -868,7 +1003,7 @@ proctype Unloader(byte me) {
 
 proctype Reloader(byte me) {
     byte rounds = RELOADS, slot, total, k, s;
-    bool late;
+    bool late, denied;
 
     do
     :: rounds > 0 ->
@@ -879,17 +1014,24 @@ proctype Reloader(byte me) {
         :: STATE(word) <= BLOCKED && !late ->
             if
             :: activity == IDLE && !writing[SLOT(word)] ->
+#ifdef BARRIER_REFUSED
+                /* It asks before anything has changed. */
+                if
+                :: break
+                :: skip
+                fi;
+#endif
                 claim();
                 if
                 :: slot < 2 ->
-                    word = WORD(number[slot], slot, OPEN);
                     slot = 1 - slot;
-                    retire(slot);
-                    barrier();
-                    sweep();
-                    d_step { announce() }
+                    if
+                    :: number[slot] != 0 -> retire(slot); sweep()
+                    :: else
+                    fi
                 :: else
                 fi;
+                end_activity();
                 break
             :: else -> SLEEP(RARE_TIMEOUT)
             fi
@@ -908,7 +1050,7 @@ bool closed;
 
 proctype Closer(byte me; bool waits) {
     byte slot, total, k, s, before;
-    bool late, given_up;
+    bool late, given_up, denied;
 
     if
     :: waits ->
@@ -931,7 +1073,12 @@ proctype Closer(byte me; bool waits) {
             :: else
             fi;
             unlock();
-            barrier();
+            if
+#ifdef BARRIER_REFUSED
+            :: given_up = true; goto closing
+#endif
+            :: barrier()
+            fi;
             /* drainToClose */
             RARE_LOCK;
             do
@@ -940,7 +1087,7 @@ proctype Closer(byte me; bool waits) {
                 total = 0;
                 if
                 :: STATE(word) == CLOSED -> break
-                :: else
+                :: else -> d_step { settled[0] = true; settled[1] = true }
                 fi;
                 if
                 :: number[0] != 0 -> sum(0)
@@ -968,6 +1115,8 @@ proctype Closer(byte me; bool waits) {
         fi
     :: else
     fi;
+closing:
+    skip;
     /* markClosed */
     d_step { given_up = given_up || closed; closed = closed || !given_up };
     if
@@ -976,7 +1125,12 @@ proctype Closer(byte me; bool waits) {
         RARE_LOCK;
         slot = SLOT(word);
         if
+#ifdef REVERT_WHAT_IS_TAKEN
         :: STATE(before) <= BLOCKED && STATE(word) != CLOSED -> reopen()
+#else
+        :: STATE(before) <= BLOCKED && STATE(word) != CLOSED && number[slot] != 0 &&
+            !retiring[slot] && GENERATION(word) == number[slot] -> reopen()
+#endif
         :: else -> end_activity()
         fi;
         unlock()
@@ -984,28 +1138,25 @@ proctype Closer(byte me; bool waits) {
     :: !given_up ->
         /* close */
         RARE_LOCK;
-        do
-        :: activity == LOADING -> SLEEP(NEVER)
-        :: else -> break
-        od;
         word = WORD(GENERATION(word), SLOT(word), CLOSED);
         slot = 0;
         do
         :: slot < 2 ->
             if
-            :: number[slot] != 0 -> retire(slot)
+            :: number[slot] != 0 && !(activity == LOADING && number[slot] == last_number) ->
+                retire(slot)
             :: else
             fi;
             slot++
         :: else -> break
         od;
-        do
-        :: activity == WAITING -> SLEEP(NEVER)
-        :: else -> break
-        od;
-        barrier();
+        settle();
+        denied = false;
         sweep();
-        end_activity();
+        if
+        :: waits -> end_activity()
+        :: else -> d_step { announce() }
+        fi;
         unlock()
     fi;
 over:
@@ -1016,6 +1167,19 @@ over:
 /* ---- Beginning and end ---------------------------------------------------------------------- */
 
 
+
+#if WAITING_CLOSERS + DEFERRING_CLOSERS > 0
+#define EVER_CLOSED closed
+#else
+#define EVER_CLOSED false
+#endif
+/* Where barriers are refused nobody may be able to prove that it has no views, or leave a message
+ * when the last of them goes: it stays until the next operation. */
+#ifdef BARRIER_REFUSED
+#define STAYS(slot) (retiring[slot] && payload[slot] != NOTHING)
+#else
+#define STAYS(slot) false
+#endif
 
 init {
     byte i, total, k;
@@ -1061,9 +1225,10 @@ init {
     do
     :: i < 2 ->
         d_step {
-            left_over = lock || activity != IDLE || sleepers || readers_waiting ||
-                draining[i] || retiring[i] || writing[i] ||
-                (payload[i] != NOTHING) != (STATE(word) == OPEN && SLOT(word) == i);
+            left_over = lock || activity != IDLE || sleepers || readers_waiting || unwanted ||
+                writing[i] || (!STAYS(i) && (draining[i] || retiring[i] ||
+                (payload[i] != NOTHING) != (STATE(word) == OPEN && SLOT(word) == i))) ||
+                (EVER_CLOSED && STATE(word) != CLOSED);
             assert(!left_over)
         };
         sum(i);

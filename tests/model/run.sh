@@ -22,6 +22,8 @@ readonly refuse="-DUNLOAD=UNLOAD_REFUSE -DRARE_TIMEOUT=ANY"
 # A deferred unload takes the generation from the writer, who lets the nested reader go.
 readonly taken="-DREADERS=1 $nested $defer"
 readonly close_wait="-DWAITING_CLOSERS=1" close_defer="-DDEFERRING_CLOSERS=1"
+# A reader with a view from before the call takes another one meanwhile.
+readonly view_first="-DREADERS=1 -DACQUIRES=2 -DDEPTH=2 -DALL_ATOMIC -DNO_BARRIER $refuse -DVIEW_FIRST"
 readonly close_both="$close_wait $close_defer"
 configurations="
 write                  holds       short $write
@@ -46,6 +48,14 @@ close-wait-write       holds       short -DREADERS=1 -DWRITERS=1 $close_wait $an
 close-defer            holds       short $close_defer
 close-defer-write      holds       short -DREADERS=1 -DWRITERS=1 $close_defer
 close-both             holds       short -DREADERS=1 $close_both $any
+close-defer-reload     holds       short -DREADERS=1 -DACQUIRES=2 -DRELOADS=1 $close_defer
+close-wait-defer       holds       short -DREADERS=1 $close_wait $defer $any
+refuse-keeps-none-out  holds       short $view_first
+refused-write          holds       short -DWRITERS=1 -DREADERS=1 -DACQUIRES=2 -DBARRIER_REFUSED
+refused-unload         holds       short -DREADERS=1 $wait -DBARRIER_REFUSED
+refused-defer          holds       short $defer -DBARRIER_REFUSED
+refused-reload         holds       short -DRELOADS=1 -DBARRIER_REFUSED
+refused-close          holds       short -DREADERS=1 $close_both $any -DBARRIER_REFUSED
 pin-write              holds       short -DPINS -DWRITERS=1
 pin-unload             holds       short -DPINS $defer
 cross-write            holds       short -DCROSS -DWRITERS=1 -DREAD_TIMEOUT=ANY
@@ -89,6 +99,12 @@ lock-held-asleep       stuck       short $taken -DLOCK_HELD_ASLEEP
 nested-no-timeout      stuck       short $nested
 row-free-too-early     unbalanced  short $hand_on -DROW_FREE_TOO_EARLY
 row-zeroed             unbalanced  short $hand_on -DCROSS -DROW_ZEROED
+settled-kept           left_over   short -DREADERS=1 -DWRITERS=1 -DRELOADS=1 -DSETTLED_KEPT
+sweep-unsettled        torn_read   short -DRELOADS=1 -DBARRIER_REFUSED -DSWEEP_UNSETTLED
+refuse-without-look    kept_out    short $view_first -DREFUSE_WITHOUT_LOOK
+unwanted-ignored       left_over   short -DREADERS=1 -DRELOADS=1 $close_defer -DUNWANTED_IGNORED
+drain-what-is-taken    torn_read   short -DREADERS=1 -DWRITERS=1 $close_defer -DDRAIN_WHAT_IS_TAKEN
+revert-what-is-taken   torn_read   short -DREADERS=1 $close_wait $defer $any -DREVERT_WHAT_IS_TAKEN
 weak-no-barrier        torn_read   short -DWEAK $write -DRARE_TIMEOUT=ANY -DNO_BARRIER
 
 pool                   holds       short -DDRAINS
