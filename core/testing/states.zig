@@ -220,8 +220,6 @@ const Driver = struct {
                 const on_views = driver.chooseOf(Dimension.OnViews);
                 try driver.manager.close(owner, on_views, driver.timeout(), detail);
                 driver.is_open = false;
-                // Without a barrier nobody can prove that a version has no views: it stays.
-                if (os.simulated.failures(.barrier) > 0) driver.forget(driver.manager);
             },
             .enter => {
                 const word = try driver.manager.enter(dimension, owner, detail);
@@ -350,6 +348,8 @@ const Driver = struct {
     }
 
     fn check(driver: *Driver) !void {
+        // Without a barrier nobody can prove that a version has no views: it stays.
+        if (!driver.is_open and os.simulated.failures(.barrier) > 0) driver.forget(driver.manager);
         for (driver.manager.dimensions()) |*dimension| {
             dimension.lock.lock();
             defer dimension.unlockForNow();
