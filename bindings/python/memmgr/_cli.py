@@ -41,7 +41,8 @@ def main() -> None:
         sys.exit("Aborted!")
     except OSError as error:
         # What is left in the buffer has to go somewhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1 if isinstance(error, BrokenPipeError) else f"Error: {visible(str(error))}")
 
 
