@@ -445,6 +445,9 @@ pub const processBarrier: fn (threads: []const std.atomic.Value(u64), code: *i64
 /// the system has no room for it.
 pub const atThreadExit: fn (hook: *const fn (argument: usize) void, argument: usize) bool =
     backend.atThreadExit;
+/// Keeps the module that this code is in loaded to the end of the process, as far as the system
+/// can: threads call it when they end. Called under no lock, as the dynamic linker takes its own.
+pub const stayLoaded: fn () void = backend.stayLoaded;
 /// Has `hook` called at every stage of every fork from now on; called once in a process. Nothing is
 /// ever called where processes cannot be forked. False: the system has no room for it.
 pub const atFork: fn (hook: *const fn (stage: ForkStage) void) bool = backend.atFork;

@@ -29,6 +29,10 @@
  * MEMMGR_MODE_READ that was loaded in MEMMGR_MODE_READ_WRITE, and one that was being written is
  * not loaded. Budgets and exclusion are those of one process.
  *
+ * Unloading. Threads that used the library call it when they end, so from the first manager on it
+ * stays loaded to the end of the process, as does a plugin that contains it: dlclose or FreeLibrary
+ * succeeds, and loading it again finds what there was.
+ *
  * Sandboxes. What a filter of system calls refuses is an error of the call that needs it, and at
  * once, unless there is another way. The one call that readers of MEMMGR_GATE_ASYMMETRIC rely on is
  * membarrier: refused from the start, the gate is the other one; refused later, the calling thread
@@ -444,7 +448,7 @@ typedef struct memmgr_dimension_spec {
  * with EFAULT, and no fault is noticed. Handlers of SIGBUS and SIGSEGV that were installed before
  * get every signal that is not about a mapped file; those installed later do from the next open or
  * load on, until when faults are theirs. The library's own handler stays to the end of the
- * process, which must not unload the library then. A load is refused with ALLOCATION once other
+ * process, as the library does. A load is refused with ALLOCATION once other
  * handlers were put over the library's 64 times. A thread that blocks SIGBUS or SIGSEGV is not
  * guarded (POSIX): the system ends the process at its first fault, and no handler is asked. Leave
  * the two out of the set that a thread blocks. Reading costs nothing more. */

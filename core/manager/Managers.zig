@@ -89,6 +89,7 @@ pub fn recallBlocks() void {
 
 pub fn open(options: Manager.Options, detail: *Detail) Detail.Error!*Manager {
     const plan: Manager.Plan = try .of(&options, detail);
+    os.stayLoaded();
     const manager = try take(options.dimension_count, detail);
     try manager.open(&options, plan, detail);
     return manager;

@@ -64,6 +64,7 @@ pub const remove = posix.remove;
 pub const lock = posix.lock;
 pub const unlock = posix.unlock;
 pub const atThreadExit = posix.atThreadExit;
+pub const stayLoaded = posix.stayLoaded;
 pub const atFork = posix.atFork;
 pub const Cancellation = posix.Cancellation;
 pub const holdCancellation = posix.holdCancellation;

@@ -700,6 +700,35 @@ pub fn releaseCancellation(before: Cancellation) void {
     if (before != cancel_disable) _ = c.pthread_setcancelstate(before, null);
 }
 
+/// What dladdr fills in.
+const Place = extern struct {
+    file: ?[*:0]const u8,
+    base: ?*anyopaque,
+    symbol: ?[*:0]const u8,
+    address: ?*anyopaque,
+};
+const FindPlace = fn (address: *const anyopaque, found: *Place) callconv(.c) c_int;
+const OpenLibrary = fn (path: [*:0]const u8, mode: std.c.RTLD) callconv(.c) ?*anyopaque;
+
+var stays_loaded: std.atomic.Value(bool) = .init(false);
+
+pub fn stayLoaded() void {
+    if (stays_loaded.load(.monotonic)) return;
+    // Weak, since an older libc has them in a library of their own, and a static program needs
+    // neither. Variables, since Zig takes a weak symbol's address for one that is never null.
+    var find_place = @extern(?*const FindPlace, .{ .name = "dladdr", .linkage = .weak });
+    var open_library = @extern(?*const OpenLibrary, .{ .name = "dlopen", .linkage = .weak });
+    _ = .{ &find_place, &open_library };
+    var found: Place = undefined;
+    if (find_place != null and open_library != null and find_place.?(&callExitHook, &found) != 0) {
+        // Loaded already, so that nothing is; the handle is kept for good. The program itself has
+        // no name that is found here, and is never unloaded.
+        const mode: std.c.RTLD = .{ .NOW = true, .NOLOAD = true, .NODELETE = true };
+        if (found.file) |file| _ = open_library.?(file, mode);
+    }
+    stays_loaded.store(true, .monotonic);
+}
+
 var fork_hook: std.atomic.Value(?*const fn (stage: os.ForkStage) void) = .init(null);
 
 pub fn atFork(hook: *const fn (stage: os.ForkStage) void) bool {

@@ -217,6 +217,7 @@ pub fn Backend(comptime native: type) type {
         pub const futexWakeAll = native.futexWakeAll;
         pub const futexWakeOne = native.futexWakeOne;
         pub const atThreadExit = native.atThreadExit;
+        pub const stayLoaded = native.stayLoaded;
         pub const atFork = native.atFork;
         pub const Cancellation = native.Cancellation;
         pub const holdCancellation = native.holdCancellation;

@@ -1178,6 +1178,9 @@ pub fn atThreadExit(hook: *const fn (argument: usize) void, argument: usize) boo
 }
 
 /// Processes are not forked here.
+/// The module pins itself where it first asks to be called when threads end.
+pub fn stayLoaded() void {}
+
 pub fn atFork(_: *const fn (stage: os.ForkStage) void) bool {
     return true;
 }
