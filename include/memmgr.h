@@ -22,6 +22,8 @@
  * writer. None of it is async-signal-safe. A thread that is cancelled within a call (POSIX,
  * deferred) ends after it, at the next cancellation point of its own: no call is one, and a log
  * function or another callback cannot be cancelled either.
+ * A thread that calls the library has a stack of 64 KiB at least: a call needs up to 48 KiB, and on
+ * a smaller stack may step over the page that guards its end.
  *
  * Forks. The child of a fork can use the managers of its parent with their views and blocks, and
  * open its own. Views and writes that it inherits stay valid for good: to release one, or end it,
