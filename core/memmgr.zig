@@ -33,6 +33,10 @@ pub const legal = @import("dimension.zig").legal;
 pub const os = @import("os.zig");
 pub const threads = @import("gate.zig").threads;
 
+comptime {
+    os.target.check();
+}
+
 test {
     // First: after faults Wine 10 fails an assertion of its own when large ranges are reserved.
     _ = @import("testing/failures.zig");

@@ -21,10 +21,6 @@ const native = switch (builtin.os.tag) {
     else => unreachable, // target.check
 };
 
-comptime {
-    @import("os/target.zig").check();
-}
-
 pub const contract = @import("os/contract.zig");
 pub const simulated = @import("os/simulated.zig");
 pub const target = @import("os/target.zig");

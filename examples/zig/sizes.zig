@@ -19,7 +19,7 @@ pub fn main(init: std.process.Init) !void {
 const Error = memmgr.Detail.Error || std.Io.Writer.Error;
 
 fn print(output: *std.Io.Writer, path: [:0]const u8, detail: *memmgr.Detail) Error!void {
-    const manager = try memmgr.Manager.open(.{ .dimension_count = 1 }, detail);
+    const manager = try memmgr.Managers.open(.{ .dimension_count = 1 }, detail);
     const handle = manager.handle.load(.monotonic);
     defer manager.close(handle, .@"defer", null, detail) catch unreachable; // it is open
     const dimension = &manager.dimensions()[0];

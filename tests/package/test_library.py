@@ -108,7 +108,7 @@ def test_library_needs_no_newer_stack_than_others(prefix: Path) -> None:
 @linux_only
 def test_library_is_small(prefix: Path) -> None:
     # The default panic handler alone would add 300 KB; bench/baseline.json watches the rest.
-    assert (prefix / "lib" / "libmemmgr.so").stat().st_size < 400_000
+    assert (prefix / "lib" / "libmemmgr.so").stat().st_size < 450_000
 
 
 @linux_only
