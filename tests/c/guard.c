@@ -912,7 +912,7 @@ static void load_that_cannot_be_guarded_is_refused(void)
     EXITS(3, loads_under_other_handlers);
 }
 
-#ifdef __linux__
+#if defined(__linux__) && defined(__x86_64__)
 /* As the kernel tells a process that wants to know early of memory which is going to fail. */
 static int told_of_failing_memory(void)
 {
@@ -965,7 +965,8 @@ int main(void)
     RUN(map_entries);
     RUN(load_that_cannot_be_guarded_is_refused);
 #endif
-#ifdef __linux__
+#if defined(__linux__) && defined(__x86_64__)
+    /* An emulator hands such a signal on as one that a process has sent. */
     RUN(signal_of_no_instruction_is_not_swallowed);
 #endif
     return test_end();
