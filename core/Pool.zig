@@ -453,7 +453,7 @@ pub fn free(pool: *Pool, handle: u64, pointer: *anyopaque, detail: *Detail) Erro
     return pool.freeSingle(block, detail);
 }
 
-/// False if there is no magazine for it: the depot needs none.
+/// False if it has not got a magazine: the depot does without.
 fn freeInto(pool: *Pool, cache: *Cache, block: Spans.Block, detail: *Detail) Error!bool {
     for (0..2) |_| switch (cache.put(&pool.spans, block)) {
         .done => return true,

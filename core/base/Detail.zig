@@ -228,7 +228,7 @@ test "the limit behind a refusal is asked for once, by whoever holds no lock" {
     detail.limit = 7;
     detail.ask();
     try std.testing.expectEqual(7, detail.limit);
-    // Of the heap's refusal there is no code.
+    // The heap refuses without a code.
     detail = .{};
     try std.testing.expectEqual(error.AllocationRefused, detail.refused(1 << 60, "no memory"));
     try std.testing.expectEqual(.none, detail.limit_kind);

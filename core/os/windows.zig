@@ -1110,7 +1110,7 @@ pub fn rename(from: [*:0]const u8, to: [*:0]const u8, code: *i64) Error!void {
     }
 }
 
-/// There is no call for it: `rename` asks for its own waiting (MOVEFILE_WRITE_THROUGH), which
+/// Windows lacks a call for it: `rename` asks for its own waiting (MOVEFILE_WRITE_THROUGH), which
 /// Microsoft promises only of a move that is a copy and a deletion. The bytes are on the disk by
 /// then; the name is when the file system writes its own log.
 pub fn syncFolder(_: [:0]const u8, _: *i64) Error!void {}

@@ -128,8 +128,8 @@ const Hot = extern struct {
     live_states: [*]Atomic(Spans.State),
 };
 
-/// What is no handle, for a cache that nobody may use: the complement of the one that was there, so
-/// that it is neither NULL nor small, nor an address.
+/// Not a handle, for a cache that nobody may use: the complement of the last handle, so that it is
+/// neither NULL nor small, nor an address.
 fn nobody(handle: u64) u64 {
     return if (isHandle(handle)) ~handle else handle;
 }

@@ -40,7 +40,7 @@ class Listener:
         pass
 
     def hear(self, done: int, total: int) -> bool:
-        """Called by C: tells the user, and returns whether the call goes on."""
+        """Called by C: calls the user's function, and returns whether the call goes on."""
         if self._progress is None:
             return True
         answer = self._progress(done, total)

@@ -126,8 +126,8 @@ class Memory:
             tell: on Linux before 6.7, macOS and Windows.
         locked: bytes that `Dimension.lock` keeps in memory.
 
-    `resident`, `private_dirty` and `huge` are None where the system tells none of them: on Linux
-    without /proc, or of a process that is not dumpable.
+    `resident`, `private_dirty` and `huge` are None where the system does not report them: on
+    Linux without /proc, or of a process that is not dumpable.
     """
 
     reserved: int
